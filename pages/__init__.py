@@ -1,0 +1,1 @@
+"""Screens: one page, one file."""

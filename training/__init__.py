@@ -1,0 +1,1 @@
+"""Offline training doors: each parses a recipe and calls the trainer."""
