@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
 WORKERS ?= 2
 
-.PHONY: app install dev chromium lint type test slow browser bench viewer lock clean
+.PHONY: app install dev chromium lint type test slow browser viewer lock clean
 
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)
