@@ -1,0 +1,1 @@
+"""Splits, baselines and benchmark suites: every score beside the trivial answer."""
