@@ -1,1 +1,13 @@
-"""The tissue viewer."""
+"""The tissue viewer: a Streamlit component over deck.gl (`src/`), built into `dist/viewer.js`."""
+
+from __future__ import annotations
+
+from pages.ui.viewer.component import (
+    ViewerEvent,
+    drawn_polygon,
+    forget_drawing,
+    parse_event,
+    tissue_viewer,
+)
+
+__all__ = ["ViewerEvent", "drawn_polygon", "forget_drawing", "parse_event", "tissue_viewer"]

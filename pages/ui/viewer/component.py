@@ -1,0 +1,192 @@
+"""Python side of the tissue viewer: a Streamlit component that fetches its own bulk data.
+
+Only small JSON crosses the websocket: which slide, which colours, which regions. Points, codes and
+tiles are fetched by the browser from `pages.ui.routes` with the token given here.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import streamlit as st
+
+from pages.ui.viewer.bundle import PREFIX, bundle_url
+
+MAX_VERTICES = 2000
+"""The browser simplifies what is drawn to 500 vertices; more than this is no drawing of ours."""
+
+# The 1 MB bundle comes from our own route under a name made of its content, so that browsers keep
+# it for ever; only these lines travel with the page. Cleanup may run before the import finishes.
+_LOADER = """
+let viewer;
+export default function (component) {
+  if (viewer) return viewer.default(component);
+  let cleanup, gone = false;
+  import(new URL('%s', document.baseURI).href).then(
+    (module) => { viewer = module; if (!gone) cleanup = module.default(component); },
+    () => {
+      const note = document.createElement('p');
+      note.setAttribute('role', 'alert');
+      note.textContent = 'The tissue viewer could not be loaded. Reload the page to try again.';
+      component.parentElement.append(note);
+    });
+  return () => { gone = true; if (cleanup) cleanup(); };
+}
+"""
+
+Point = tuple[float, float]
+EventKind = Literal["roi", "clear", "select"]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerEvent:
+    """What the user did in the viewer; returned once, in the script run that follows.
+
+    Attributes
+    ----------
+    kind
+        ``roi``: a region was drawn; ``clear``: the drawn region was discarded; ``select``: a named
+        region was clicked (or, with ``roi_id`` None, released).
+    polygon
+        Vertices in um, open ring, empty unless ``kind`` is ``roi``.
+    roi_id
+        Identifier of the region for ``select``.
+    """
+
+    kind: EventKind
+    polygon: tuple[Point, ...] = ()
+    roi_id: str | None = None
+
+
+@functools.cache
+def _component(url: str) -> Any:
+    return st.components.v2.component("spatialformer_tissue_viewer", js=_LOADER % url)
+
+
+def tissue_viewer(
+    slide_id: str,
+    *,
+    token: str,
+    color_by: str,
+    rois: Sequence[Mapping[str, Any]] = (),
+    images: Sequence[Mapping[str, Any]] | None = None,
+    height: int = 640,
+    key: str,
+) -> ViewerEvent | None:
+    """Show a slide; return what the user did since the last run.
+
+    Parameters
+    ----------
+    slide_id
+        Slide to show; the view (position, zoom, layers) is kept for each slide.
+    token
+        From `pages.ui.routes.mint_token` for this owner and slide.
+    color_by
+        ``group:KEY`` (``group:cell_type``), ``gene:SYMBOL`` (``gene:CD3E``) or ``none``.
+    rois
+        GeoJSON features in um: ``id`` (or property ``id``), properties ``name``, ``color`` and
+        ``selected`` (true: highlighted).
+    images
+        Image layers to offer, as `ImageMeta` dumped to JSON; None offers all of the slide.
+    height
+        Height in CSS pixels.
+    key
+        Key of the component; `drawn_polygon` and `forget_drawing` take the same.
+
+    Returns
+    -------
+    ViewerEvent or None
+        None unless something happened since the last run.
+    """
+    event = _take_event(key, slide_id)
+    data = {
+        "slide": slide_id,
+        "base": f"{PREFIX}/v1/{slide_id}",
+        "token": token,
+        "colorBy": color_by,
+        "rois": [dict(roi) for roi in rois],
+        "images": None if images is None else [dict(image) for image in images],
+        "draft": st.session_state.get(_draft_key(key, slide_id)),
+        "height": height,
+    }
+    _component(bundle_url())(key=key, data=data, on_event_change=_ignore)
+    return event
+
+
+def drawn_polygon(key: str, slide_id: str) -> list[Point] | None:
+    """Return the region that is drawn but not saved yet (um, open ring), None without one."""
+    draft = st.session_state.get(_draft_key(key, slide_id))
+    return [(x, y) for x, y in draft["polygon"]] if draft and draft["polygon"] else None
+
+
+def forget_drawing(key: str, slide_id: str) -> None:
+    """Remove the drawn region from the viewer, for example once it is saved under a name."""
+    draft_key = _draft_key(key, slide_id)
+    draft = st.session_state.get(draft_key)
+    if draft:
+        st.session_state[draft_key] = {"seq": draft["seq"], "polygon": None}
+
+
+def _ignore() -> None:
+    """Stand in for the change callback that the component's state needs to exist."""
+
+
+def _draft_key(key: str, slide_id: str) -> str:
+    return f"{key}:draft:{slide_id}"
+
+
+def _take_event(key: str, slide_id: str) -> ViewerEvent | None:
+    """Return the component's last event unless an earlier run has seen it already."""
+    state = st.session_state.get(key)
+    raw = state.get("event") if isinstance(state, Mapping) else None
+    # An event of the slide that was shown before must not become a region of this one.
+    if not isinstance(raw, Mapping) or raw.get("slide") != slide_id:
+        return None
+    seq = raw.get("seq")
+    seen_key = f"{key}:seen"
+    if not isinstance(seq, int | float) or st.session_state.get(seen_key) == seq:
+        return None
+    st.session_state[seen_key] = seq
+    event = parse_event(raw)
+    if event is not None and event.kind != "select":
+        polygon = [list(point) for point in event.polygon] or None
+        st.session_state[_draft_key(key, slide_id)] = {"seq": seq, "polygon": polygon}
+    return event
+
+
+def parse_event(raw: Mapping[str, Any]) -> ViewerEvent | None:
+    """Return the event that a browser sent, None if it is none of ours.
+
+    Whatever a browser sends is checked here for its shape only; `service.save_roi` checks the
+    geometry (crossing edges, empty area, place on the slide).
+    """
+    kind = raw.get("kind")
+    if kind == "clear":
+        return ViewerEvent("clear")
+    if kind == "select":
+        roi_id = raw.get("roi_id")
+        return ViewerEvent("select", roi_id=roi_id if isinstance(roi_id, str) else None)
+    polygon = _parse_polygon(raw.get("polygon")) if kind == "roi" else ()
+    return ViewerEvent("roi", polygon) if polygon else None
+
+
+def _parse_polygon(value: Any) -> tuple[Point, ...]:
+    if not isinstance(value, list) or not 3 <= len(value) <= MAX_VERTICES:
+        return ()
+    points = []
+    for vertex in value:
+        if not isinstance(vertex, list | tuple) or len(vertex) != 2:
+            return ()
+        x, y = vertex
+        if not (_is_number(x) and _is_number(y)):
+            return ()
+        points.append((float(x), float(y)))
+    return tuple(points)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
