@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.spatial import cKDTree
 
 from spatialformer_core.arrays import BoolArray, DoubleArray
 from spatialformer_core.config import FrozenModel, validate
@@ -65,7 +66,8 @@ def block_split(
     """Split the cells of one slide into spatial blocks.
 
     Many layouts of held-out rectangles are drawn from the seed; of those that hold the wanted
-    shares, the one that leaves most cells for training is taken. Only coordinates are looked at.
+    shares, one that leaves many cells for training and holds out dense and sparse tissue alike is
+    taken. Only coordinates are looked at.
 
     Parameters
     ----------
@@ -122,18 +124,44 @@ def split_by_recipe(
 
 
 def _best_layout(xy: DoubleArray, recipe: SplitRecipe) -> Layout | None:
-    """Return the drawn layout that holds the shares and keeps most cells for training."""
+    """Return the drawn layout of the right shares that costs training and likeness least."""
     rng = np.random.default_rng(recipe.seed)
     # Shares of every k-th cell tell layouts apart as well as all of them and much faster.
     sample = xy[:: max(1, len(xy) // _SAMPLE)]
-    best, most = None, 0
+    density = _density_class(sample, recipe.block_um / 3)
+    best, highest = None, -np.inf
     for _ in range(_LAYOUTS):
         layout = _layout(sample, recipe, rng)
         codes = _codes(sample, layout, recipe.gap_um)
-        kept = int(np.sum(codes == TRAIN))
-        if kept > most and _holds_shares(codes, recipe):
-            best, most = layout, kept
+        if not _holds_shares(codes, recipe):
+            continue
+        unlike = sum(_unlikeness(density, codes == code) for code in (VALIDATION, TEST))
+        score = float(np.mean(codes == TRAIN)) - unlike / 2
+        if score > highest:
+            best, highest = layout, score
     return best
+
+
+def _density_class(xy: DoubleArray, radius_um: float) -> NDArray[np.int64]:
+    """Return the quartile of local cell density of each cell, shape ``(n,)``.
+
+    Keeping most cells for training alone would hold out the sparse rims of a tissue; density is
+    what coordinates tell about the kind of tissue, without a look at expression or labels.
+    """
+    tree = cKDTree(xy)
+    density = tree.query_ball_point(xy, radius_um, return_length=True)
+    cuts = np.quantile(density, (0.25, 0.5, 0.75))
+    classes: NDArray[np.int64] = np.searchsorted(cuts, density)
+    return classes
+
+
+def _unlikeness(classes: NDArray[np.int64], inside: BoolArray) -> float:
+    """Return the total variation distance between held-out cells and all cells, 0 to 1."""
+    if not inside.any():
+        return 0.0
+    whole = np.bincount(classes, minlength=4) / len(classes)
+    part = np.bincount(classes[inside], minlength=4) / inside.sum()
+    return float(np.abs(whole - part).sum() / 2)
 
 
 def _layout(xy: DoubleArray, recipe: SplitRecipe, rng: np.random.Generator) -> Layout:
