@@ -1,0 +1,145 @@
+"""Which checkpoints there are, read from their JSON and card alone: no weights, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spatialformer_core import files
+from spatialformer_core.errors import SpatialFormerError
+
+_SHIPPED = Path(__file__).resolve().parents[2] / "data" / "checkpoints"
+_MAX_TEXT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """What a page needs to know about a checkpoint.
+
+    Attributes
+    ----------
+    id
+        Names the checkpoint in requests.
+    architecture, preset
+        As in its ``config.yaml``.
+    simulated
+        Whether it was trained on simulated tissue only.
+    trained_on
+        Names of the slides (provenance).
+    n_tokens, n_genes
+        Size of its vocabulary.
+    card
+        The model card, Markdown.
+    """
+
+    id: str
+    name: str
+    architecture: str
+    preset: str
+    simulated: bool
+    trained_on: tuple[str, ...]
+    n_tokens: int
+    n_genes: int
+    card: str
+    provenance: dict[str, Any]
+
+
+def list_checkpoints(home: Path) -> list[CheckpointInfo]:
+    """Return the shipped checkpoints, then those of the home folder.
+
+    A folder that is no readable checkpoint is left out: `show_checkpoint` says what is wrong.
+    """
+    found = []
+    for checkpoint_id, folder in _folders(home):
+        try:
+            found.append(_read(checkpoint_id, folder))
+        except SpatialFormerError:
+            continue
+    return found
+
+
+def show_checkpoint(home: Path, checkpoint_id: str) -> CheckpointInfo:
+    """Return one checkpoint's facts.
+
+    Raises
+    ------
+    SpatialFormerError
+        If there is none of that name, or its files cannot be read.
+    """
+    return _read(checkpoint_id, checkpoint_folder(home, checkpoint_id))
+
+
+def checkpoint_folder(home: Path, checkpoint_id: str) -> Path:
+    """Return the folder of a checkpoint.
+
+    Raises
+    ------
+    SpatialFormerError
+        If there is none of that name.
+    """
+    known = dict(_folders(home))
+    if checkpoint_id not in known:
+        raise SpatialFormerError(
+            f"There is no checkpoint {checkpoint_id[:80]!r}; there are: "
+            f"{', '.join(sorted(known)) or 'none'}.",
+            fix="Choose one of them, or put the checkpoint's folder into 'checkpoints' of the "
+            "home folder.",
+        )
+    return known[checkpoint_id]
+
+
+def _folders(home: Path) -> Iterator[tuple[str, Path]]:
+    seen: set[str] = set()
+    for root in (_SHIPPED, home / "checkpoints"):
+        for folder in sorted(root.iterdir()) if root.is_dir() else ():
+            if not (folder / "provenance.json").is_file():
+                continue
+            # The shipped name stays what the documentation says; a namesake gets a prefix.
+            name = folder.name if folder.name not in seen else f"home.{folder.name}"
+            seen.add(name)
+            yield name, folder
+
+
+def _read(checkpoint_id: str, folder: Path) -> CheckpointInfo:
+    config = _yaml(folder / "config.yaml")
+    provenance = files.read_json(folder / "provenance.json")
+    vocabulary = files.read_json(folder / "vocabulary.json")
+    if not isinstance(provenance, dict) or not isinstance(vocabulary, dict):
+        raise SpatialFormerError("The checkpoint's JSON holds no object.", where=folder.name)
+    tokens = vocabulary.get("tokens")
+    if not isinstance(tokens, list) or "simulated" not in provenance:
+        raise SpatialFormerError(
+            "The checkpoint lacks its tokens or does not say whether it was trained on simulated "
+            "tissue.",
+            where=folder.name,
+        )
+    card = folder / "MODEL_CARD.md"
+    return CheckpointInfo(
+        id=checkpoint_id,
+        name=str(provenance.get("name") or folder.name),
+        architecture=str(config.get("architecture", "unknown")),
+        preset=str(config.get("preset", "unknown")),
+        simulated=bool(provenance["simulated"]),
+        trained_on=tuple(
+            str(entry.get("slide", entry)) if isinstance(entry, dict) else str(entry)
+            for entry in provenance.get("trained_on", [])
+        ),
+        n_tokens=len(tokens),
+        n_genes=sum(":" not in str(t) and not str(t).startswith("<") for t in tokens),
+        card=card.read_text("utf-8", "replace")[:_MAX_TEXT_BYTES] if card.is_file() else "",
+        provenance=provenance,
+    )
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file() or path.stat().st_size > _MAX_TEXT_BYTES:
+        raise SpatialFormerError("The checkpoint has no readable config.yaml.", where=str(path))
+    try:
+        value = yaml.safe_load(path.read_text("utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpatialFormerError(f"The file is no YAML: {error}.", where=str(path)) from error
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,258 @@
+"""Everything that pages and command line may ask for, in one object per home folder."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spatialformer_core.arrays import BoolArray
+from spatialformer_core.config import QcThresholds, SampleMetadata
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.jobs import Job, JobQueue, ensure_worker
+from spatialformer_core.service import checkpoints, rois, sources, tissue
+from spatialformer_core.service.checkpoints import CheckpointInfo
+from spatialformer_core.service.settings import AppConfig, load_config, open_home, source_roots
+from spatialformer_core.service.sources import SourceEntry
+from spatialformer_core.service.tissue import QcReport
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from shapely.geometry.base import BaseGeometry
+
+    from spatialformer_core.perturbation import ScreenEstimate, ScreenRequest
+    from spatialformer_core.service.screen import ScreenView
+    from spatialformer_core.slides import Roi, Slide, SlideMeta, SlideStore
+    from spatialformer_core.vocabulary import Coverage
+
+
+class Services:
+    """The use-cases of one home folder. Cheap to make; safe to share between threads.
+
+    Parameters
+    ----------
+    home
+        The home folder.
+
+    Raises
+    ------
+    SpatialFormerError
+        If its ``config.yaml`` is invalid.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.config: AppConfig = load_config(home)
+        self.queue = JobQueue(home)
+
+    @cached_property
+    def store(self) -> SlideStore:
+        """The slide store of the home folder."""
+        from spatialformer_core.slides import SlideStore
+
+        return SlideStore(self.home)
+
+    # ---------------------------------------------------------------- slides
+
+    def slides(self) -> list[SlideMeta]:
+        """Return the slides of the store."""
+        return self.store.list()
+
+    def slide(self, slide_id: str) -> Slide:
+        """Open one slide.
+
+        Raises
+        ------
+        SpatialFormerError
+            If there is none of that id.
+        """
+        return self.store.open(slide_id)
+
+    def sources(self) -> list[SourceEntry]:
+        """Return what lies below the allow-listed folders and may be registered."""
+        return sources.list_sources(self._roots, self.config.limits.max_sources)
+
+    def register(
+        self, source_id: str, name: str, sample: SampleMetadata, qc: QcThresholds, owner: str
+    ) -> str:
+        """Queue the ingest of a source and return the job id.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the source is gone or a slide of that name exists.
+        """
+        from spatialformer_core.service.ingest import check_new_name
+
+        sources.source_path(self._roots, source_id)
+        check_new_name(self.store, name)
+        params = {
+            "source_id": source_id,
+            "name": name,
+            "sample": sample.model_dump(),
+            "qc": qc.model_dump(),
+        }
+        return self._submit("ingest", params, owner)
+
+    def qc_report(self, slide_id: str) -> QcReport:
+        """Return what quality control did, with the retention of each cell type."""
+        return tissue.qc_report(self.slide(slide_id).meta)
+
+    def composition(
+        self, slide_id: str, roi: str | BaseGeometry | None, groupby: str
+    ) -> pd.DataFrame:
+        """Count the cells of each group (``group cells share kept``).
+
+        Parameters
+        ----------
+        slide_id
+            The slide.
+        roi
+            Id of a saved region, a polygon in um, or None for the whole slide.
+        groupby
+            Key of the grouping.
+        """
+        slide = self.slide(slide_id)
+        return tissue.composition(slide, self._inside(slide, roi), groupby)
+
+    def expression(
+        self, slide_id: str, roi: str | BaseGeometry | None, gene: str, groupby: str
+    ) -> pd.DataFrame:
+        """Summarise one gene per group (``group cells mean_count share_expressing``)."""
+        slide = self.slide(slide_id)
+        return tissue.expression(slide, self._inside(slide, roi), gene, groupby)
+
+    # ------------------------------------------------------- regions of interest
+
+    def rois(self, slide_id: str) -> list[Roi]:
+        """Return the saved regions of a slide."""
+        return self.slide(slide_id).rois()
+
+    def save_roi(self, slide_id: str, geojson: str | dict[str, Any], name: str, owner: str) -> Roi:
+        """Save one drawn region (GeoJSON in um) under a name that is new on the slide.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the region is invalid or the name is taken.
+        """
+        del owner  # regions belong to the slide; every user of the home folder sees them
+        return rois.save_roi(self.slide(slide_id), geojson, name, self.config.limits)
+
+    def delete_roi(self, slide_id: str, roi_id: str) -> None:
+        """Delete a saved region."""
+        self.slide(slide_id).delete_roi(roi_id)
+
+    def import_rois(self, slide_id: str, text: str) -> list[Roi]:
+        """Add every region of a GeoJSON text, or none of them."""
+        return rois.import_rois(self.slide(slide_id), text, self.config.limits)
+
+    def export_rois(self, slide_id: str) -> str:
+        """Return all saved regions as GeoJSON text, coordinates in um."""
+        return rois.export_rois(self.slide(slide_id))
+
+    def _inside(self, slide: Slide, roi: str | BaseGeometry | None) -> BoolArray:
+        from spatialformer_core.slides import select_cells
+
+        if roi is None:
+            return np.ones(slide.meta.n_cells, np.bool_)
+        if not isinstance(roi, str):
+            return select_cells(slide.xy_um, roi)
+        for saved in slide.rois():
+            if saved.roi_id == roi:
+                return select_cells(slide.xy_um, saved.polygon)
+        raise SpatialFormerError(
+            f"The slide has no region {roi[:80]!r}.", where=slide.meta.name, fix="Save it first."
+        )
+
+    # ------------------------------------------------------------- checkpoints
+
+    def checkpoints(self) -> list[CheckpointInfo]:
+        """Return the shipped checkpoints and those of the home folder."""
+        return checkpoints.list_checkpoints(self.home)
+
+    def checkpoint(self, checkpoint_id: str) -> CheckpointInfo:
+        """Return one checkpoint's facts."""
+        return checkpoints.show_checkpoint(self.home, checkpoint_id)
+
+    def coverage(self, slide_id: str, checkpoint_id: str) -> Coverage:
+        """Return how much of a slide's panel a checkpoint knows."""
+        from spatialformer_core.vocabulary import Vocabulary, coverage
+
+        folder = checkpoints.checkpoint_folder(self.home, checkpoint_id)
+        vocabulary = Vocabulary.load(folder / "vocabulary.json")
+        return coverage(self.slide(slide_id).genes, vocabulary)
+
+    # ----------------------------------------------------------------- screens
+
+    def estimate_screen(self, request: ScreenRequest) -> ScreenEstimate:
+        """Return pairs, units, panel coverage and time of a screen, before it is started."""
+        from spatialformer_core.service import screen
+
+        return screen.estimate_screen(self.store, request)
+
+    def submit_screen(self, request: ScreenRequest, owner: str) -> str:
+        """Queue a screen and return the job id."""
+        return self._submit("screen", request.model_dump(mode="json"), owner)
+
+    def screen_result(self, job_id: str, owner: str | None = None) -> ScreenView:
+        """Return table and facts of a finished screen.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the job is not done or is no screen.
+        """
+        from spatialformer_core.service import screen
+
+        job = self.queue.get(job_id, owner)
+        if job.kind != "screen":
+            raise SpatialFormerError(f"Job {job_id} is no screen but of kind {job.kind!r}.")
+        return screen.screen_result(self.queue.result(job_id))
+
+    # -------------------------------------------------------------------- jobs
+
+    def job(self, job_id: str, owner: str | None = None) -> Job:
+        """Return one job (with ``owner``, only if it is theirs).
+
+        A waiting job whose worker has died gets a new worker here, so that a page that shows it
+        keeps it alive.
+        """
+        job = self.queue.get(job_id, owner)
+        if not job.is_ended:
+            ensure_worker(self.home)
+        return job
+
+    def jobs(self, owner: str | None = None) -> list[Job]:
+        """Return the newest jobs first, of one owner or of all."""
+        return self.queue.list(owner)
+
+    def position(self, job_id: str) -> int | None:
+        """Return how many jobs run before a waiting one, None if it does not wait."""
+        return self.queue.position(job_id)
+
+    def cancel(self, job_id: str, owner: str | None = None) -> str:
+        """Cancel a job and return its status; cancelling twice does no harm."""
+        return self.queue.cancel(job_id, owner)
+
+    def _submit(self, kind: str, params: dict[str, Any], owner: str) -> str:
+        job_id = self.queue.submit(kind, params, owner)
+        ensure_worker(self.home)
+        return job_id
+
+    @property
+    def _roots(self) -> tuple[Path, ...]:
+        return source_roots(self.home, self.config)
+
+
+def open_services(home: Path | None = None) -> Services:
+    """Return the services of a home folder (``$SPATIALFORMER_HOME`` without one).
+
+    Raises
+    ------
+    SpatialFormerError
+        If its ``config.yaml`` is invalid.
+    """
+    return Services(open_home(home))

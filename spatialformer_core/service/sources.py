@@ -1,0 +1,103 @@
+"""Slides that lie on the server and may be registered: pages see ids and names, never paths."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from spatialformer_core import files
+from spatialformer_core.errors import SpatialFormerError
+
+_ID_LENGTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEntry:
+    """A folder or file below an allow-listed root.
+
+    Attributes
+    ----------
+    id
+        Opaque; the only thing that a page hands back.
+    name
+        Path below its root, for people.
+    kind
+        What it looks like: ``xenium``, ``spatialdata``, ``table`` or ``h5ad``.
+    """
+
+    id: str
+    name: str
+    kind: str
+
+
+def list_sources(roots: tuple[Path, ...], limit: int) -> list[SourceEntry]:
+    """Return what may be registered, at most ``limit`` entries, sorted within each root."""
+    found: list[SourceEntry] = []
+    for entry, _ in _walk(roots):
+        if len(found) == limit:
+            break
+        found.append(entry)
+    return found
+
+
+def source_path(roots: tuple[Path, ...], source_id: str) -> Path:
+    """Return the path behind an id.
+
+    Raises
+    ------
+    SpatialFormerError
+        If no source of that id lies below the roots (any more).
+    """
+    for entry, path in _walk(roots):
+        if entry.id == source_id:
+            return path
+    raise SpatialFormerError(
+        f"There is no source {source_id[:40]!r}; it may have been moved or removed.",
+        fix="Reload the list of sources.",
+    )
+
+
+def _walk(roots: tuple[Path, ...]) -> Iterator[tuple[SourceEntry, Path]]:
+    """Yield the sources one or two levels below each root; links leading outside are no sources."""
+    for index, root in enumerate(roots):
+        for child in _children(root):
+            kind = _kind(child)
+            candidates = [(child, kind)] if kind else [(p, _kind(p)) for p in _children(child)]
+            for path, what in candidates:
+                if what is None or not _is_inside(root, path):
+                    continue
+                name = str(path.relative_to(root))
+                digest = hashlib.sha256(f"{index}\0{name}".encode()).hexdigest()
+                yield SourceEntry(digest[:_ID_LENGTH], name, what), path
+
+
+def _children(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    try:
+        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    except PermissionError:
+        return []
+
+
+def _is_inside(root: Path, path: Path) -> bool:
+    try:
+        files.resolve_under(root, path.relative_to(root))
+    except SpatialFormerError:
+        return False
+    return True
+
+
+def _kind(path: Path) -> str | None:
+    """Guess from names alone; whether it can be read shows when it is ingested."""
+    if path.is_file():
+        return "h5ad" if path.suffix == ".h5ad" else None
+    if path.suffix == ".zarr":
+        return "spatialdata"
+    if (path / "cells.h5ad").is_file():
+        return "table"
+    if (path / "experiment.xenium").is_file() or (path / "cell_feature_matrix.h5").is_file():
+        return "xenium"
+    return None
