@@ -1,0 +1,24 @@
+"""Embeddings of cells and scores of pairs of cells."""
+
+from __future__ import annotations
+
+from spatialformer_core.inference.protocol import Encoded, PairScorer
+from spatialformer_core.inference.scorers import (
+    CrossEncoderScorer,
+    EncodedTokens,
+    EncodedTower,
+    TwoTowerScorer,
+    make_scorer,
+    scorer_of,
+)
+
+__all__ = [
+    "CrossEncoderScorer",
+    "Encoded",
+    "EncodedTokens",
+    "EncodedTower",
+    "PairScorer",
+    "TwoTowerScorer",
+    "make_scorer",
+    "scorer_of",
+]

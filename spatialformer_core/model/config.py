@@ -1,0 +1,102 @@
+"""What a network looks like: architecture, size and the two in one frozen record."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from spatialformer_core.config import FrozenModel
+from spatialformer_core.errors import SpatialFormerError
+
+Architecture = Literal["cross-encoder", "two-tower"]
+Preset = Literal["tiny", "small", "base"]
+
+_SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"dim": 16, "n_blocks": 1, "n_heads": 2, "cooccurrence_rank": 8, "pair_hidden": 16},
+    "small": {"dim": 64, "n_blocks": 2, "n_heads": 4, "cooccurrence_rank": 32, "pair_hidden": 64},
+    "base": {
+        "dim": 512,
+        "n_blocks": 10,
+        "n_heads": 8,
+        "cooccurrence_rank": 128,
+        "pair_hidden": 512,
+    },
+}
+
+
+class ModelConfig(FrozenModel):
+    """Everything that decides the shapes and the meaning of the weights.
+
+    The upper bounds are caps for untrusted checkpoints: nothing larger is ever allocated.
+
+    Attributes
+    ----------
+    architecture
+        ``cross-encoder``: both cells in one sequence (the paper). ``two-tower``: each cell encoded
+        by itself, then a symmetric head on the two embeddings.
+    preset
+        The size that the dimensions below were taken from.
+    n_tokens
+        Vocabulary size.
+    dim, n_blocks, n_heads, conv_kernel, expansion
+        Width, number of convolution-attention blocks, attention heads, taps of the depthwise
+        convolution, and width of a gated feed-forward layer before its gate in units of ``dim``.
+    dropout
+        Dropped share inside the blocks while training.
+    cooccurrence_rank
+        Rank of the symmetric gene-pair interaction of the co-occurrence head.
+    pair_hidden
+        Hidden width of the two-tower pair head.
+    niche_targets
+        Outputs of the auxiliary niche head (two-tower; 0: no such head).
+    magnitude_bins
+        Number of bins of a gene's raw count that are shown beside its rank (0: ranks only).
+    """
+
+    architecture: Architecture
+    preset: Preset = "small"
+    n_tokens: int = Field(ge=6, le=200_000)
+    dim: int = Field(ge=8, le=2048)
+    n_blocks: int = Field(ge=1, le=48)
+    n_heads: int = Field(ge=1, le=128)
+    conv_kernel: int = Field(default=17, ge=1, le=129)
+    expansion: int = Field(default=4, ge=2, le=8)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    cooccurrence_rank: int = Field(ge=1, le=1024)
+    pair_hidden: int = Field(ge=1, le=4096)
+    niche_targets: int = Field(default=0, ge=0, le=1024)
+    magnitude_bins: int = Field(default=0, ge=0, le=64)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if self.dim % self.n_heads:
+            raise ValueError(f"dim {self.dim} is no multiple of n_heads {self.n_heads}")
+        if self.conv_kernel % 2 == 0:
+            raise ValueError(f"conv_kernel {self.conv_kernel} is even; symmetric taps need odd")
+        if self.expansion % 2:
+            raise ValueError(f"expansion {self.expansion} is odd; the gate takes half of it")
+        if self.niche_targets and self.architecture != "two-tower":
+            raise ValueError("niche_targets belong to the two-tower architecture")
+        return self
+
+
+def preset_config(
+    architecture: Architecture, preset: Preset, n_tokens: int, **changes: Any
+) -> ModelConfig:
+    """Return the configuration of a preset, with single fields changed.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the preset is unknown or a change is invalid.
+    """
+    if preset not in _SIZES:
+        raise SpatialFormerError(
+            f"Unknown model preset {preset!r}.", fix=f"Choose one of {', '.join(_SIZES)}."
+        )
+    values = {"architecture": architecture, "preset": preset, "n_tokens": n_tokens}
+    # Imported here: `validate` turns pydantic's report into one sentence for the user.
+    from spatialformer_core.config import validate
+
+    return validate(ModelConfig, {**values, **_SIZES[preset], **changes}, "model")

@@ -1,0 +1,141 @@
+"""The network in both architectures: one encoder, different heads."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spatialformer_core.arrays import CellTokens
+from spatialformer_core.model.config import ModelConfig
+from spatialformer_core.model.heads import (
+    ClsPairHead,
+    CooccurrenceHead,
+    NicheHead,
+    TowerPairHead,
+)
+from spatialformer_core.model.layers import AttentionBlock, ConvBlock
+from spatialformer_core.model.layout import Packed, lay_out, pack
+
+_N_SEGMENTS = 3
+_TOKEN_STD = 0.1
+_SIDE_STD = 0.05
+
+
+class Embedding(nn.Module):
+    """Token + segment (+ magnitude), dropout, LayerNorm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.token = nn.Embedding(config.n_tokens, config.dim)
+        self.segment = nn.Embedding(_N_SEGMENTS, config.dim)
+        nn.init.normal_(self.token.weight, std=_TOKEN_STD)
+        nn.init.normal_(self.segment.weight, std=_SIDE_STD)
+        self.magnitude: nn.Embedding | None = None
+        if config.magnitude_bins:
+            self.magnitude = nn.Embedding(config.magnitude_bins + 1, config.dim)
+            nn.init.normal_(self.magnitude.weight, std=_SIDE_STD)
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(config.dim)
+
+    def forward(self, batch: Packed) -> Float[Tensor, "T D"]:
+        """Embed the packed rows."""
+        x: Tensor = self.token(batch.tokens) + self.segment(batch.segments)
+        if self.magnitude is not None:
+            x = x + self.magnitude(batch.magnitudes)
+        out: Tensor = self.norm(self.dropout(x))
+        return out
+
+
+class Block(nn.Module):
+    """Convolution, then attention."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.conv = ConvBlock(config)
+        self.attention = AttentionBlock(config)
+
+    def forward(self, x: Float[Tensor, "T D"], batch: Packed) -> Float[Tensor, "T D"]:
+        """Return the block's output for packed rows."""
+        out: Tensor = self.attention(self.conv(x, batch), batch)
+        return out
+
+    def forward_cls(self, x: Float[Tensor, "T D"], batch: Packed) -> Float[Tensor, "B D"]:
+        """Return the block's output at CLS only."""
+        return self.attention.forward_cls(self.conv(x, batch), batch)
+
+
+class SpatialFormer(nn.Module):
+    """Encoder of single cells or pairs of cells, with its heads.
+
+    Parameters
+    ----------
+    config
+        Architecture and size.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = Embedding(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
+        self.token_head = nn.Linear(config.dim, config.n_tokens)
+        self.cooccurrence_head = CooccurrenceHead(config)
+        self.pair_head: ClsPairHead | TowerPairHead
+        self.niche_head: NicheHead | None = None
+        if config.architecture == "two-tower":
+            self.pair_head = TowerPairHead(config)
+            if config.niche_targets:
+                self.niche_head = NicheHead(config)
+        else:
+            self.pair_head = ClsPairHead(config)
+
+    def collate(self, cells: CellTokens, right: CellTokens | None = None) -> Packed:
+        """Lay cells or pairs of cells out for this network, on its device."""
+        rows = lay_out(cells, right, self.config.magnitude_bins)
+        return pack(rows, self.config.conv_kernel).to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.token.weight.device
+
+    def hidden(self, batch: Packed) -> Float[Tensor, "T D"]:
+        """Return the last layer at every packed row."""
+        x: Tensor = self.embedding(batch)
+        for block in self.blocks:
+            x = block(x, batch)
+        return x
+
+    def cls(self, batch: Packed) -> Float[Tensor, "B D"]:
+        """Return the last layer at CLS, in packed order, without computing the other rows."""
+        x: Tensor = self.embedding(batch)
+        *first, last = self._typed_blocks()
+        for block in first:
+            x = block(x, batch)
+        return last.forward_cls(x, batch)
+
+    def _typed_blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+
+def build(config: ModelConfig, seed: int | None = None) -> SpatialFormer:
+    """Return a network with fresh weights.
+
+    Parameters
+    ----------
+    config
+        Architecture and size.
+    seed
+        Of the weights; the caller's random state stays untouched. None: from the global state.
+    """
+    if seed is None:
+        return SpatialFormer(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SpatialFormer(config)
+
+
+def n_parameters(model: nn.Module) -> int:
+    """Return how many numbers are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
