@@ -1,0 +1,174 @@
+"""Which cells are neighbours, and what their neighbours look like."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatialformer_core.arrays import BoolArray, FloatArray, Graph, IntArray, LongArray
+from spatialformer_core.cell_graph import kernels
+from spatialformer_core.errors import SpatialFormerError
+
+_MAX_BINS_PER_CELL = 4
+
+
+def radius_graph(
+    xy_um: NDArray[np.floating],
+    radius_um: float,
+    *,
+    inner_um: float = 0.0,
+    cells: BoolArray | None = None,
+) -> Graph:
+    """Link every two cells whose centres lie at most ``radius_um`` apart.
+
+    Parameters
+    ----------
+    xy_um
+        Cell centres, shape ``(n, 2)``.
+    radius_um
+        Largest distance of neighbours (paper: 30 um).
+    inner_um
+        Leave out cells at this distance or nearer; 0 keeps all.
+    cells
+        Link these cells only, shape ``(n,)``; the others have no neighbours.
+
+    Returns
+    -------
+    Graph
+        Over all ``n`` cells, the same edges as ``scipy.spatial.cKDTree`` gives.
+
+    Raises
+    ------
+    SpatialFormerError
+        If a coordinate is not finite or the radii are not ``0 <= inner < radius``.
+    """
+    if not (np.isfinite(radius_um) and 0 <= inner_um < radius_um):
+        raise SpatialFormerError(
+            f"The radii {inner_um} and {radius_um} um are not 0 <= inner < outer."
+        )
+    xy = check_coordinates(xy_um)
+    grid = build_grid(xy, radius_um, cells)
+    indptr = np.zeros(len(xy) + 1, np.int64)
+    # Cells at equal coordinates are neighbours, so an inner radius of 0 excludes nothing.
+    inner2 = inner_um * inner_um if inner_um > 0 else -1.0
+    indices = kernels.link(grid, inner2, float(radius_um * radius_um), indptr)
+    return Graph(indptr, indices)
+
+
+def restrict(graph: Graph, cells: BoolArray) -> Graph:
+    """Keep the edges whose both ends are in ``cells``, shape ``(n,)``; cells keep their index."""
+    row = np.repeat(np.arange(graph.n_nodes), graph.degree)
+    keep = cells[row] & cells[graph.indices]
+    indptr = np.zeros(graph.n_nodes + 1, np.int64)
+    np.cumsum(np.bincount(row[keep], minlength=graph.n_nodes), out=indptr[1:])
+    return Graph(indptr, graph.indices[keep])
+
+
+def niche_means(graph: Graph, features: FloatArray) -> tuple[FloatArray, LongArray]:
+    """Average the neighbours' features of every cell.
+
+    Parameters
+    ----------
+    graph
+        Neighbours; use ``radius_graph(xy, 80, inner_um=30)`` for a ring.
+    features
+        Shape ``(n, k)``.
+
+    Returns
+    -------
+    means, counts
+        Shape ``(n, k)``, zeros for a cell without neighbours, and ``(n,)``.
+    """
+    if features.ndim != 2 or len(features) != graph.n_nodes:
+        raise SpatialFormerError(
+            f"Features of shape {features.shape} were given for {graph.n_nodes:,} cells."
+        )
+    indptr, indices = writable(graph)
+    values = np.require(features, np.float32, ["C", "W"])
+    return kernels.neighbour_means(indptr, indices, values), graph.degree
+
+
+def near_pairs(
+    graph: Graph, left_cells: BoolArray, right_cells: BoolArray
+) -> tuple[IntArray, IntArray]:
+    """Return each edge between two groups once, oriented ``(left group, right group)``.
+
+    Parameters
+    ----------
+    graph
+        Neighbours.
+    left_cells, right_cells
+        Membership, shape ``(n,)``; the two may be the same group.
+    """
+    one, two = graph.edges()
+    forward = left_cells[one] & right_cells[two]
+    backward = ~forward & left_cells[two] & right_cells[one]
+    left = np.where(forward, one, two)
+    right = np.where(forward, two, one)
+    keep = forward | backward
+    return left[keep].astype(np.int32), right[keep].astype(np.int32)
+
+
+def check_coordinates(xy_um: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return finite coordinates as float64 ``(n, 2)``.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the shape is another one or a value is not finite.
+    """
+    xy = np.asarray(xy_um, np.float64)
+    if xy.ndim != 2 or xy.shape[1] != 2:
+        raise SpatialFormerError(f"Coordinates of shape {xy.shape}, (n, 2) was expected.")
+    bad = np.flatnonzero(~np.isfinite(xy).all(1))
+    if len(bad):
+        raise SpatialFormerError(
+            f"{len(bad):,} cells have no finite coordinates, the first is cell {bad[0]:,}.",
+            fix="Remove these cells or give their position.",
+        )
+    return xy
+
+
+def build_grid(
+    xy: NDArray[np.float64], bin_um: float, cells: BoolArray | None = None
+) -> kernels.Grid:
+    """Group cells by square bins of at least ``bin_um``; ``cells`` selects, shape ``(n,)``."""
+    chosen = np.arange(len(xy)) if cells is None else np.flatnonzero(cells)
+    points = xy[chosen]
+    if not len(points):
+        empty = np.zeros(0, np.float64)
+        start = np.zeros(2, np.int64)
+        return kernels.Grid(0.0, 0.0, 1.0, 1, 1, start, np.zeros(0, np.int32), empty, empty)
+    low = points.min(0)
+    extent = points.max(0) - low
+    # A few far outliers must not blow the grid up; larger bins are slower there, never wrong.
+    allowed = _MAX_BINS_PER_CELL * len(points) + 1024
+    size = float(bin_um)
+    while np.prod(np.floor(extent / size) + 1) > allowed:
+        size *= 2
+    nx, ny = (int(value) + 1 for value in np.floor(extent / size))
+    column, row = np.floor((points - low) / size).astype(np.int64).T
+    bins = row * nx + column
+    start = np.zeros(nx * ny + 1, np.int64)
+    order = np.empty(len(points), np.int32)
+    kernels.fill_grid(bins, start, order)
+    placed = points[order]
+    return kernels.Grid(
+        float(low[0]),
+        float(low[1]),
+        size,
+        nx,
+        ny,
+        start,
+        chosen[order].astype(np.int32),
+        np.ascontiguousarray(placed[:, 0]),
+        np.ascontiguousarray(placed[:, 1]),
+    )
+
+
+def writable(graph: Graph) -> tuple[LongArray, IntArray]:
+    """Return the arrays of a graph as the kernels take them (a read-only map is copied)."""
+    return (
+        np.require(graph.indptr, np.int64, ["C", "W"]),
+        np.require(graph.indices, np.int32, ["C", "W"]),
+    )
