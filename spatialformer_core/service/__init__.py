@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.jobs import Job
 from spatialformer_core.service.checkpoints import CheckpointInfo
@@ -10,16 +13,46 @@ from spatialformer_core.service.settings import AppConfig, Limits
 from spatialformer_core.service.sources import SourceEntry
 from spatialformer_core.service.tissue import QcReport, Retention
 
+if TYPE_CHECKING:
+    from spatialformer_core.perturbation import ScreenEstimate, ScreenRequest
+    from spatialformer_core.service.screen import ScreenView
+    from spatialformer_core.slides import Roi, Slide, SlideMeta
+    from spatialformer_core.vocabulary import Coverage
+
+_LAZY = {
+    "Coverage": "spatialformer_core.vocabulary",
+    "Roi": "spatialformer_core.slides",
+    "ScreenEstimate": "spatialformer_core.perturbation",
+    "ScreenRequest": "spatialformer_core.perturbation",
+    "ScreenView": "spatialformer_core.service.screen",
+    "Slide": "spatialformer_core.slides",
+    "SlideMeta": "spatialformer_core.slides",
+}
+
 __all__ = [
     "AppConfig",
     "CheckpointInfo",
+    "Coverage",
     "Job",
     "Limits",
     "QcReport",
     "QcThresholds",
     "Retention",
+    "Roi",
     "SampleMetadata",
+    "ScreenEstimate",
+    "ScreenRequest",
+    "ScreenView",
     "Services",
+    "Slide",
+    "SlideMeta",
     "SourceEntry",
     "open_services",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Records of lower rooms: pages name them, but need them only once they use them.
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -84,10 +84,8 @@ class Services:
         SpatialFormerError
             If the source is gone or a slide of that name exists.
         """
-        from spatialformer_core.service.ingest import check_new_name
-
         sources.source_path(self._roots, source_id)
-        check_new_name(self.store, name)
+        self._check_new_name(name)
         params = {
             "source_id": source_id,
             "name": name,
@@ -124,6 +122,20 @@ class Services:
         slide = self.slide(slide_id)
         return tissue.expression(slide, self._inside(slide, roi), gene, groupby)
 
+    def cells(self, slide_id: str, roi: str | BaseGeometry | None) -> pd.DataFrame:
+        """List the cells of a region (id, position in um, size, QC, groups) for download."""
+        slide = self.slide(slide_id)
+        return tissue.cells(slide, self._inside(slide, roi))
+
+    def _check_new_name(self, name: str) -> None:
+        from spatialformer_core.slides import slug
+
+        # Told before the job is queued; ingest checks again, for another may come first.
+        if self.store.exists(slug(name)):
+            raise SpatialFormerError(
+                f"There is a slide {slug(name)!r} already.", fix="Choose another name."
+            )
+
     # ------------------------------------------------------- regions of interest
 
     def rois(self, slide_id: str) -> list[Roi]:
@@ -145,6 +157,16 @@ class Services:
         """Delete a saved region."""
         self.slide(slide_id).delete_roi(roi_id)
 
+    def rename_roi(self, slide_id: str, roi_id: str, name: str) -> Roi:
+        """Give a saved region another name.
+
+        Raises
+        ------
+        SpatialFormerError
+            If there is no such region, or the name is empty or taken.
+        """
+        return rois.rename_roi(self.slide(slide_id), roi_id, name)
+
     def import_rois(self, slide_id: str, text: str) -> list[Roi]:
         """Add every region of a GeoJSON text, or none of them."""
         return rois.import_rois(self.slide(slide_id), text, self.config.limits)
@@ -160,12 +182,7 @@ class Services:
             return np.ones(slide.meta.n_cells, np.bool_)
         if not isinstance(roi, str):
             return select_cells(slide.xy_um, roi)
-        for saved in slide.rois():
-            if saved.roi_id == roi:
-                return select_cells(slide.xy_um, saved.polygon)
-        raise SpatialFormerError(
-            f"The slide has no region {roi[:80]!r}.", where=slide.meta.name, fix="Save it first."
-        )
+        return select_cells(slide.xy_um, rois.find_roi(slide, roi).polygon)
 
     # ------------------------------------------------------------- checkpoints
 

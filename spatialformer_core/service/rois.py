@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spatialformer_core.errors import SpatialFormerError
@@ -29,8 +31,123 @@ def save_roi(slide: Slide, geojson: str | dict[str, Any], name: str, limits: Lim
     Raises
     ------
     SpatialFormerError
-        If it is not exactly one valid region, or the name is empty or taken.
+        If it is not exactly one valid region on the slide, or the name is empty or taken.
     """
+    label = _new_name(slide, name)
+    drawn = _parsed(slide, geojson, limits)
+    if len(drawn) != 1:
+        raise SpatialFormerError(
+            f"{len(drawn)} regions were given, one can be saved under a name.",
+            fix="Import several as a file.",
+        )
+    unit = label if drawn[0].unit == drawn[0].name else drawn[0].unit
+    roi = replace(drawn[0], name=label, unit=unit)
+    _add(slide, [roi], limits)
+    return roi
+
+
+def rename_roi(slide: Slide, roi_id: str, name: str) -> Roi:
+    """Give a saved region another name; its replicate unit follows if it was the old name.
+
+    Raises
+    ------
+    SpatialFormerError
+        If there is no such region, or the name is empty or taken.
+    """
+    old = find_roi(slide, roi_id)
+    if name.strip() == old.name:
+        return old
+    label = _new_name(slide, name)
+    new = replace(old, name=label, unit=label if old.unit == old.name else old.unit)
+    slide.save_roi(new)
+    return new
+
+
+def find_roi(slide: Slide, roi_id: str) -> Roi:
+    """Return a saved region.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the slide has none of that id.
+    """
+    for roi in slide.rois():
+        if roi.roi_id == roi_id:
+            return roi
+    raise SpatialFormerError(
+        f"The slide has no region {roi_id[:80]!r}.", where=slide.meta.name, fix="Save it first."
+    )
+
+
+def import_rois(slide: Slide, text: str, limits: Limits) -> list[Roi]:
+    """Add every region of a text, or none if one of them is not valid.
+
+    Parameters
+    ----------
+    slide
+        The slide that they lie on.
+    text
+        GeoJSON in um, or the coordinates CSV of Xenium Explorer.
+    limits
+        Vertices and regions allowed.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the text holds no regions, one is invalid, or a name is taken.
+    """
+    new = _parsed(slide, text, limits)
+    _add(slide, new, limits)
+    return new
+
+
+def export_rois(slide: Slide) -> str:
+    """Return all regions of a slide as a GeoJSON FeatureCollection, coordinates in um."""
+    from spatialformer_core.slides import to_geojson
+
+    return json.dumps(to_geojson(slide.rois()), indent=1, ensure_ascii=False)
+
+
+def _parsed(slide: Slide, geojson: str | dict[str, Any], limits: Limits) -> list[Roi]:
+    import shapely
+
+    from spatialformer_core.slides import parse_rois
+
+    found = parse_rois(geojson, slide.meta.slide_id, slide.meta.bounds_um)
+    for roi in found:
+        n_vertices = int(shapely.get_num_coordinates(roi.polygon))
+        if n_vertices > limits.max_roi_vertices:
+            raise SpatialFormerError(
+                f"The region has {n_vertices:,} vertices, {limits.max_roi_vertices:,} are allowed.",
+                where=roi.name,
+                fix="Draw it with fewer points, or simplify it.",
+            )
+    return found
+
+
+def _add(slide: Slide, new: list[Roi], limits: Limits) -> None:
+    existing = slide.rois()
+    total = len(existing) + len(new)
+    if total > limits.max_rois_per_slide:
+        raise SpatialFormerError(
+            f"The slide would have {total} regions, {limits.max_rois_per_slide} are allowed.",
+            fix="Delete some first.",
+        )
+    for kind, taken in (
+        ("called", Counter(roi.name for roi in (*existing, *new))),
+        ("with the id", Counter(roi.roi_id for roi in (*existing, *new))),
+    ):
+        name, count = taken.most_common(1)[0]
+        if count > 1:
+            raise SpatialFormerError(
+                f"The slide would have two regions {kind} {name!r}.",
+                fix="Rename or delete one of them.",
+            )
+    for roi in new:
+        slide.save_roi(roi)
+
+
+def _new_name(slide: Slide, name: str) -> str:
     label = name.strip()
     if not 1 <= len(label) <= 64 or not label.isprintable():
         raise SpatialFormerError(
@@ -40,104 +157,4 @@ def save_roi(slide: Slide, geojson: str | dict[str, Any], name: str, limits: Lim
         raise SpatialFormerError(
             f"The slide already has a region called {label!r}.", fix="Choose another name."
         )
-    feature = _one_feature(geojson, limits)
-    properties = {"unit": label, **(feature.get("properties") or {})}
-    feature = {**feature, "properties": {**properties, "name": label}}
-    return _add(slide, {"type": "FeatureCollection", "features": [feature]}, limits)[0]
-
-
-def import_rois(slide: Slide, text: str, limits: Limits) -> list[Roi]:
-    """Add every region of a GeoJSON FeatureCollection, or none if one of them is not valid.
-
-    Raises
-    ------
-    SpatialFormerError
-        If the text is no such collection, a region is invalid, or a name is taken.
-    """
-    return _add(slide, _parsed(text, limits), limits)
-
-
-def export_rois(slide: Slide) -> str:
-    """Return all regions of a slide as a GeoJSON FeatureCollection, coordinates in um."""
-    from spatialformer_core.slides import rois_to_geojson
-
-    return json.dumps(rois_to_geojson(slide.rois()), indent=1, ensure_ascii=False)
-
-
-def _add(slide: Slide, collection: dict[str, Any], limits: Limits) -> list[Roi]:
-    from spatialformer_core.slides import parse_rois
-
-    new = parse_rois(collection, slide.meta.slide_id)
-    existing = slide.rois()
-    if len(existing) + len(new) > limits.max_rois_per_slide:
-        raise SpatialFormerError(
-            f"The slide would have {len(existing) + len(new)} regions, "
-            f"{limits.max_rois_per_slide} are allowed.",
-            fix="Delete some first.",
-        )
-    names = [roi.name for roi in (*existing, *new)]
-    taken = sorted({name for name in names if names.count(name) > 1})
-    if taken:
-        raise SpatialFormerError(
-            f"The slide would have two regions called {taken[0]!r}.",
-            fix="Rename or delete one of them.",
-        )
-    for roi in new:
-        slide.save_roi(roi)
-    return new
-
-
-def _parsed(text: str | dict[str, Any], limits: Limits) -> dict[str, Any]:
-    value: Any = text
-    if isinstance(text, str):
-        if len(text) > limits.max_geojson_bytes:
-            raise SpatialFormerError(
-                f"The GeoJSON has {len(text):,} characters, {limits.max_geojson_bytes:,} are "
-                "allowed.",
-                fix="Simplify the regions.",
-            )
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise SpatialFormerError(
-                f"The regions are no GeoJSON: {error}.",
-                fix="Export a FeatureCollection with coordinates in um.",
-            ) from error
-    if not isinstance(value, dict):
-        raise SpatialFormerError("The regions are no GeoJSON: the text holds no object.")
-    return value
-
-
-def _one_feature(geojson: str | dict[str, Any], limits: Limits) -> dict[str, Any]:
-    value = _parsed(geojson, limits)
-    if value.get("type") == "FeatureCollection":
-        features = value.get("features")
-        if (
-            not isinstance(features, list)
-            or len(features) != 1
-            or not isinstance(features[0], dict)
-        ):
-            raise SpatialFormerError("Exactly one region can be saved at a time.")
-        value = features[0]
-    if value.get("type") != "Feature":
-        value = {"type": "Feature", "properties": {}, "geometry": value}
-    _check_size(value, limits)
-    return value
-
-
-def _check_size(feature: dict[str, Any], limits: Limits) -> None:
-    geometry = feature.get("geometry")
-    n_vertices = _count_vertices(geometry.get("coordinates")) if isinstance(geometry, dict) else 0
-    if n_vertices > limits.max_roi_vertices:
-        raise SpatialFormerError(
-            f"The region has {n_vertices:,} vertices, {limits.max_roi_vertices:,} are allowed.",
-            fix="Draw it with fewer points, or simplify it.",
-        )
-
-
-def _count_vertices(coordinates: Any) -> int:
-    if not isinstance(coordinates, list) or not coordinates:
-        return 0
-    if isinstance(coordinates[0], list):
-        return sum(_count_vertices(part) for part in coordinates)
-    return 1
+    return label

@@ -16,7 +16,6 @@ class Limits(FrozenModel):
 
     max_roi_vertices: int = Field(default=5_000, ge=3)
     max_rois_per_slide: int = Field(default=200, ge=1)
-    max_geojson_bytes: int = Field(default=16 << 20, ge=1_000)
     max_sources: int = Field(default=500, ge=1)
 
 

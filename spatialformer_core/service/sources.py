@@ -15,7 +15,7 @@ _ID_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class SourceEntry:
-    """A folder or file below an allow-listed root.
+    """A folder below an allow-listed root.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class SourceEntry:
     name
         Path below its root, for people.
     kind
-        What it looks like: ``xenium``, ``spatialdata``, ``table`` or ``h5ad``.
+        What it looks like: ``xenium`` or ``table`` (a table folder).
     """
 
     id: str
@@ -92,10 +92,6 @@ def _is_inside(root: Path, path: Path) -> bool:
 
 def _kind(path: Path) -> str | None:
     """Guess from names alone; whether it can be read shows when it is ingested."""
-    if path.is_file():
-        return "h5ad" if path.suffix == ".h5ad" else None
-    if path.suffix == ".zarr":
-        return "spatialdata"
     if (path / "cells.h5ad").is_file():
         return "table"
     if (path / "experiment.xenium").is_file() or (path / "cell_feature_matrix.h5").is_file():

@@ -134,3 +134,29 @@ def expression(slide: Slide, inside: BoolArray, gene: str, groupby: str) -> pd.D
             "share_expressing": (expressing / safe)[order],
         }
     )
+
+
+def cells(slide: Slide, inside: BoolArray) -> pd.DataFrame:
+    """List the cells of a region.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``cell_id x_um y_um n_transcripts n_genes passes_qc`` and one column per grouping, in
+        slide order.
+    """
+    import pandas as pd
+
+    table = {
+        "cell_id": slide.cell_ids[inside],
+        "x_um": slide.xy_um[inside, 0],
+        "y_um": slide.xy_um[inside, 1],
+        "n_transcripts": slide.n_transcripts[inside],
+        "n_genes": slide.n_genes_per_cell[inside],
+        "passes_qc": slide.passes_qc[inside],
+    }
+    for key in slide.group_keys:
+        groups = slide.group(key)
+        names = np.array([*groups.categories, ""], dtype=object)
+        table[key] = names[groups.codes[inside]]  # code -1 is the empty name at the end
+    return pd.DataFrame(table)

@@ -1,0 +1,59 @@
+"""Verbs that make tissue: ``simulate`` and ``demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spatialformer_core.cli.output import AsJson, emit_json, say, terminal_progress
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command("simulate")(simulate)
+    app.command("demo")(demo)
+
+
+def simulate(  # noqa: PLR0913 - one parameter per option
+    out: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    *,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal slides.")] = 1,
+    cells: Annotated[int, typer.Option(help="Number of segmented cells.")] = 20_000,
+    depth: Annotated[float, typer.Option(help="Transcripts per cell, 1 = lung panel.")] = 1.0,
+    donor: Annotated[str, typer.Option(help="Donor with its own gene effects.")] = "simulated-1",
+    he: Annotated[bool, typer.Option(help="Write an H&E picture.")] = True,
+    planted: Annotated[bool, typer.Option(help="--no-planted: a null tissue.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Write a lung-like tissue with planted truth as a Xenium output bundle."""
+    from spatialformer_core.config import validate
+    from spatialformer_core.simulate import SimulationSettings
+    from spatialformer_core.simulate import simulate as run
+
+    values: dict[str, Any] = {"seed": seed, "cells": cells, "depth": depth, "donor": donor}
+    values |= {"he": he, "planted": planted}
+    settings = validate(SimulationSettings, values, "simulate")
+    report = run(out, settings, progress=terminal_progress())
+    if as_json:
+        emit_json(report.model_dump(mode="json"))
+    else:
+        say(
+            f"{report.name}: {report.cells:,} cells, {report.genes} genes, {report.transcripts:,} "
+            f"transcripts, {report.granulomas} granulomas in {report.seconds:.0f} s."
+        )
+
+
+def demo(*, as_json: AsJson = False) -> None:
+    """Prepare the demo slide (simulated lung) in the home folder; nothing if it is there."""
+    from spatialformer_core import files
+    from spatialformer_core.service.demo import prepare_demo
+
+    prepared = prepare_demo(files.home(), progress=terminal_progress())
+    if as_json:
+        emit_json({"slide_id": prepared.slide_id, "created": prepared.created})
+    elif prepared.created:
+        say(f"The demo slide {prepared.slide_id!r} is ready.")
+    else:
+        say(f"The demo slide {prepared.slide_id!r} was there already.")
