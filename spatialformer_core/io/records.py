@@ -1,0 +1,164 @@
+"""What a reader hands over: plain arrays, and references to images that are copied later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatialformer_core.arrays import DoubleArray, FloatArray, IntArray, LongArray
+
+GroupCodes = NDArray[np.int16]
+Names = NDArray[np.str_]
+ImageKind = Literal["he", "stain"]
+
+Csr = Any
+"""``scipy.sparse.csr_matrix``; scipy ships no types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """One grouping of the cells.
+
+    Attributes
+    ----------
+    categories
+        Names of the groups.
+    codes
+        Index into ``categories`` per cell, ``-1`` = none, shape ``(n_cells,)``.
+    """
+
+    categories: tuple[str, ...]
+    codes: GroupCodes
+
+
+@dataclass(frozen=True, slots=True)
+class Polygons:
+    """One outline per cell, ragged, in slide order; a cell without outline has an empty row.
+
+    Attributes
+    ----------
+    indptr
+        Row pointers, shape ``(n_cells + 1,)``.
+    xy_um
+        Vertices, shape ``(n_vertices, 2)``.
+    """
+
+    indptr: LongArray
+    xy_um: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Transcripts:
+    """Every transcript of the source file, in file order.
+
+    Attributes
+    ----------
+    xyz_um
+        Positions, shape ``(m, 2)`` or, with depth, ``(m, 3)``.
+    feature
+        Index into ``feature_names``, shape ``(m,)``.
+    cell
+        Index into the cells, ``-1`` = outside any cell or of a cell that is not listed, ``(m,)``.
+    qv
+        Phred-scaled quality, shape ``(m,)``; None where the source has none.
+    feature_names
+        Names of the features as the file writes them, genes and controls.
+    gene_of_feature
+        Gene column of each feature, ``-1`` for controls and names that the matrix does not know.
+    n_unlisted_cell
+        Transcripts that name a cell which the table of cells does not hold.
+    """
+
+    xyz_um: FloatArray
+    feature: IntArray
+    cell: IntArray
+    qv: FloatArray | None
+    feature_names: tuple[str, ...]
+    gene_of_feature: IntArray
+    n_unlisted_cell: int = 0
+
+    @property
+    def n(self) -> int:
+        """Number of transcripts in the file."""
+        return len(self.feature)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """An image of the source folder that is not read yet.
+
+    Attributes
+    ----------
+    paths
+        One file, or one file per channel.
+    um_from_px
+        Homogeneous 3x3 matrix from pixel (column, row) to micrometres.
+    """
+
+    name: str
+    kind: ImageKind
+    paths: tuple[Path, ...]
+    um_from_px: DoubleArray
+
+
+@dataclass(frozen=True, slots=True)
+class CellTable:
+    """The cells and their expression.
+
+    Attributes
+    ----------
+    cell_ids
+        Unique names, shape ``(n,)``.
+    xy_um
+        Centroids, shape ``(n, 2)``.
+    area_um2
+        Cell areas, shape ``(n,)``; None where the source has none.
+    counts
+        Cells x genes, int32, genes only (controls are counted in ``n_control_counts``).
+    genes
+        Gene symbols, one per column.
+    control_names
+        Features of the matrix that are controls.
+    """
+
+    cell_ids: Names
+    xy_um: DoubleArray
+    area_um2: FloatArray | None
+    counts: Csr
+    genes: tuple[str, ...]
+    control_names: tuple[str, ...]
+    n_control_counts: int
+    groups: dict[str, Groups] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceData:
+    """A whole source, read and checked.
+
+    Attributes
+    ----------
+    technology
+        Which kind of source it was.
+    simulated
+        Whether the source says of itself that it is simulated.
+    counts_min_qv
+        Quality at which the instrument made the matrix; None where the source has no quality.
+    missing
+        One sentence for each optional part that the source lacks.
+    notes
+        Counts of what was left out while reading.
+    """
+
+    technology: str
+    simulated: bool
+    cells: CellTable
+    transcripts: Transcripts
+    polygons: Polygons | None
+    images: tuple[ImageSource, ...]
+    counts_min_qv: float | None
+    missing: tuple[str, ...] = ()
+    notes: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,26 @@
+"""What to read: the source and what the user names beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRequest:
+    """A source folder with optional companions.
+
+    Attributes
+    ----------
+    source
+        The folder.
+    he, he_affine
+        H&E image and its 3x3 alignment; None takes what the folder holds.
+    labels
+        CSV ``cell_id,group``; None takes what the folder holds.
+    """
+
+    source: Path
+    he: Path | None = None
+    he_affine: Path | None = None
+    labels: Path | None = None

@@ -1,0 +1,259 @@
+"""One ingested slide: its arrays, mapped into memory when they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatialformer_core import files
+from spatialformer_core.arrays import BoolArray, FloatArray, IntArray, LongArray
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.io.records import Csr, Groups, Polygons
+from spatialformer_core.slides import index
+from spatialformer_core.slides.meta import ImageMeta, SlideMeta
+from spatialformer_core.slides.roi import Roi, parse_rois, to_geojson
+
+
+@dataclass(frozen=True, slots=True)
+class CellTranscripts:
+    """Analysed transcripts sorted by cell: assigned, of genes, of sufficient quality.
+
+    Attributes
+    ----------
+    indptr
+        Row pointers in slide order, shape ``(n_cells + 1,)``.
+    xyz_um
+        Shape ``(m, 2)`` or ``(m, 3)``.
+    gene
+        Gene columns, shape ``(m,)``.
+    qv
+        Quality, shape ``(m,)``, or None.
+    """
+
+    indptr: LongArray
+    xyz_um: FloatArray
+    gene: NDArray[np.uint16]
+    qv: FloatArray | None
+
+
+class Slide:
+    """A slide of the store. Arrays are read-only maps of the serving index.
+
+    Attributes
+    ----------
+    folder
+        The slide's folder in the store.
+    user_folder
+        Where regions of interest lie, beside it.
+    meta
+        What is known of it.
+    """
+
+    def __init__(self, folder: Path, user_folder: Path, meta: SlideMeta) -> None:
+        self.folder = folder
+        self.user_folder = user_folder
+        self.meta = meta
+        self._index = folder / "index"
+
+    @property
+    def zarr_path(self) -> Path:
+        """The slide as SpatialData zarr."""
+        return self.folder / "slide.zarr"
+
+    @cached_property
+    def cell_ids(self) -> NDArray[np.str_]:
+        """Names of the cells, shape ``(n,)``."""
+        return index.load(self._index, "cell_ids")
+
+    @cached_property
+    def xy_um(self) -> FloatArray:
+        """Centroids, shape ``(n, 2)``."""
+        return index.load(self._index, "xy_um")
+
+    @cached_property
+    def area_um2(self) -> FloatArray:
+        """Cell areas, NaN where the source has none, shape ``(n,)``."""
+        return index.load(self._index, "area_um2")
+
+    @cached_property
+    def passes_qc(self) -> BoolArray:
+        """Which cells are analysed, shape ``(n,)``."""
+        return index.load(self._index, "passes_qc")
+
+    @cached_property
+    def n_transcripts(self) -> IntArray:
+        """Gene counts of each cell in the matrix, shape ``(n,)``."""
+        return index.load(self._index, "n_transcripts")
+
+    @cached_property
+    def n_genes_per_cell(self) -> IntArray:
+        """Distinct genes of each cell, shape ``(n,)``."""
+        return index.load(self._index, "n_genes")
+
+    @cached_property
+    def genes(self) -> tuple[str, ...]:
+        """Gene symbols, one per column of ``counts``."""
+        return tuple(files.read_json(self._index / "genes.json"))
+
+    @cached_property
+    def counts(self) -> Csr:
+        """Raw counts, CSR of int32, cells x genes."""
+        from scipy import sparse
+
+        parts = [index.load(self._index, f"counts_{p}") for p in ("data", "indices", "indptr")]
+        return sparse.csr_matrix(tuple(parts), shape=(self.meta.n_cells, len(self.genes)))
+
+    @cached_property
+    def _gene_position(self) -> dict[str, int]:
+        return {gene: position for position, gene in enumerate(self.genes)}
+
+    def gene_column(self, gene: str) -> FloatArray:
+        """Return the counts of one gene in every cell, shape ``(n,)``.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the slide's panel lacks the gene.
+        """
+        column = self._gene_position.get(gene)
+        if column is None:
+            raise SpatialFormerError(
+                f"Gene {gene[:40]!r} is not in the panel of {len(self.genes):,} genes.",
+                where=self.meta.slide_id,
+            )
+        prefix = index.GENES_PART
+        start, stop = index.load(self._index, f"{prefix}_indptr")[column : column + 2]
+        values = np.zeros(self.meta.n_cells, np.float32)
+        rows = index.load(self._index, f"{prefix}_indices")[start:stop]
+        values[rows] = index.load(self._index, f"{prefix}_data")[start:stop]
+        return values
+
+    @property
+    def group_keys(self) -> tuple[str, ...]:
+        """Names of the groupings."""
+        return self.meta.group_keys
+
+    def group(self, key: str) -> Groups:
+        """Return one grouping.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the slide has no such grouping.
+        """
+        stem = index.read_group_files(self._index).get(key)
+        if stem is None:
+            raise SpatialFormerError(
+                f"There is no grouping {key[:40]!r}.",
+                where=self.meta.slide_id,
+                fix=f"Groupings: {', '.join(self.group_keys) or 'none'}.",
+            )
+        folder = self._index / "groups"
+        categories = tuple(files.read_json(folder / f"{stem}.json")["categories"])
+        return Groups(categories, index.load(folder, stem))
+
+    def transcripts_by_cell(self) -> CellTranscripts:
+        """Return the analysed transcripts, sorted by cell."""
+        names = ("tx_cell_indptr", "tx_xyz", "tx_gene")
+        indptr, xyz_um, gene = (index.load(self._index, name) for name in names)
+        qv = index.load(self._index, "tx_qv") if self.meta.has_qv else None
+        return CellTranscripts(indptr, xyz_um, gene, qv)
+
+    def polygons(self) -> Polygons | None:
+        """Return the cell outlines, None where the source has none."""
+        if not self.meta.has_polygons:
+            return None
+        indptr = index.load(self._index, "polygons_indptr")
+        return Polygons(indptr, index.load(self._index, "polygons_xy"))
+
+    @cached_property
+    def grid(self) -> index.TileGrid:
+        """The grid of the tile-sorted arrays."""
+        return index.read_grid(self._index)
+
+    @cached_property
+    def _tiles(self) -> dict[str, NDArray[Any]]:
+        names = ("tx_indptr", "tx_xy", "tx_gene", "cells_indptr", "cells_indices")
+        return {name: index.load(self._index, f"tiles_{name}") for name in names}
+
+    def tile_transcripts(self, ix: int, iy: int) -> tuple[FloatArray, NDArray[np.uint16]]:
+        """Return ``(xy_um (m, 2), gene (m,))`` of one tile, sorted by gene, cell or no cell."""
+        tiles = self._tiles
+        number = self._tile_number(ix, iy)
+        start, stop = tiles["tx_indptr"][number : number + 2]
+        corner = self.grid.corner(np.array([number]))[0]
+        xy = corner + tiles["tx_xy"][start:stop] * self.grid.quantum_um
+        return xy.astype(np.float32), tiles["tx_gene"][start:stop]
+
+    def tile_cells(self, ix: int, iy: int) -> IntArray:
+        """Return the cells whose centroid lies in one tile, ascending."""
+        number = self._tile_number(ix, iy)
+        start, stop = self._tiles["cells_indptr"][number : number + 2]
+        cells: IntArray = self._tiles["cells_indices"][start:stop]
+        return cells
+
+    def _tile_number(self, ix: int, iy: int) -> int:
+        grid = self.grid
+        if not (0 <= ix < grid.nx and 0 <= iy < grid.ny):
+            raise SpatialFormerError(
+                f"Tile ({ix}, {iy}) is outside {grid.nx} x {grid.ny}.", where=self.meta.slide_id
+            )
+        return iy * grid.nx + ix
+
+    def image(self, name: str) -> ImageMeta:
+        """Return what is known of one image.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the slide has no such image.
+        """
+        for image in self.meta.images:
+            if image.name == name:
+                return image
+        raise SpatialFormerError(f"There is no image {name[:40]!r}.", where=self.meta.slide_id)
+
+    def image_path(self, name: str) -> Path:
+        """Return the OME-TIFF pyramid of one image."""
+        return self.folder / "image" / f"{self.image(name).name}.ome.tif"
+
+    def rois(self) -> list[Roi]:
+        """Return the saved regions of interest, by name."""
+        paths = sorted((self.user_folder / "rois").glob("*.geojson"))
+        found = [
+            roi for path in paths for roi in parse_rois(files.read_json(path), self.meta.slide_id)
+        ]
+        return sorted(found, key=lambda roi: (roi.name, roi.roi_id))
+
+    def save_roi(self, roi: Roi) -> None:
+        """Save a region; one of the same id gives way.
+
+        Raises
+        ------
+        SpatialFormerError
+            If it is another slide's, invalid, or outside the slide.
+        """
+        record = to_geojson([roi])
+        parse_rois(record, self.meta.slide_id, self.meta.bounds_um)
+        files.write_json(self._roi_path(roi.roi_id), record)
+
+    def delete_roi(self, roi_id: str) -> None:
+        """Delete a saved region.
+
+        Raises
+        ------
+        SpatialFormerError
+            If there is none of this id.
+        """
+        path = self._roi_path(roi_id)
+        if not path.is_file():
+            raise SpatialFormerError(f"There is no region {roi_id[:40]!r}.", self.meta.slide_id)
+        path.unlink()
+
+    def _roi_path(self, roi_id: str) -> Path:
+        return self.user_folder / "rois" / f"{files.check_name(roi_id, 'Region id')}.geojson"
