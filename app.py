@@ -1,0 +1,39 @@
+"""The app: one file is both the ASGI entry and the script that Streamlit runs for each visitor.
+
+`streamlit run app.py` and `uvicorn app:app` both serve it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+if get_script_run_ctx(suppress_warning=True) is None:
+    from streamlit.runtime.pages_manager import PagesManager
+    from streamlit.starlette import App
+
+    from pages.ui.routes import ROUTES
+    from pages.ui.server import lifespan
+
+    # Else the first deep link on a fresh server runs pages/*.py bare, past this file.
+    PagesManager.uses_pages_directory = False
+    app = App(str(Path(__file__).resolve()), routes=ROUTES, lifespan=lifespan)
+else:
+    from pages.ui.session import show_remembered
+
+    st.set_page_config(page_title="SpatialFormer", page_icon=":material/hub:", layout="wide")
+    # Streamlit has no setting for the side margins; a tissue wants the width of the screen.
+    st.html(
+        "<style>[data-testid=stMainBlockContainer]{padding-left:2.5rem;padding-right:2.5rem}</style>"
+    )
+    show_remembered()
+    st.navigation(
+        [
+            st.Page("pages/slides.py", title="Slides", icon=":material/stacks:", default=True),
+            st.Page("pages/tissue.py", title="Tissue", icon=":material/blur_on:"),
+            st.Page("pages/perturbation.py", title="Perturbation", icon=":material/science:"),
+        ],
+        position="top",
+    ).run()

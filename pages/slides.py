@@ -1,0 +1,62 @@
+"""Slides: register one, watch it being read, see what quality control kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages.ui import cards, progress, qc_view, register, slide_cards
+from pages.ui.session import errors_shown, link, linked, services
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spatialformer_core.service import Job, SlideMeta
+
+KIND = "ingest"
+
+
+def _title(job: Job) -> str:
+    return f"Reading {job.params.get('name', 'slide')}"
+
+
+def _registration(slides: Sequence[SlideMeta]) -> None:
+    name, icon = "Register a slide", ":material/add_circle:"
+    with st.expander(name, expanded=not slides, icon=icon), errors_shown():
+        register.form(slides)
+
+
+def _chosen(slides: Sequence[SlideMeta]) -> SlideMeta | None:
+    wanted = linked("slide")
+    found = [meta for meta in slides if meta.slide_id == wanted]
+    if wanted and not found:
+        st.warning(f"There is no slide `{wanted}`; it may have been removed.")
+    return found[0] if found else None
+
+
+def main() -> None:
+    """Draw the page."""
+    cards.heading("Slides", "Register a slide, then check what quality control keeps of it.")
+    with errors_shown():
+        slides = services().slides()
+        progress.active_jobs(KIND, _title)
+        progress.last_failure(KIND, _title)
+        if not slides:
+            cards.empty(
+                "No slide yet",
+                "Register a folder below: a Xenium output bundle, a SpatialData zarr or a table "
+                "folder. `spatialformer simulate` writes a practice slide.",
+                "stacks",
+            )
+        chosen = _chosen(slides)
+        asked = slide_cards.grid(slides, chosen.slide_id if chosen else None)
+        if asked:
+            link("slide", asked)
+            st.rerun()
+        _registration(slides)
+        if chosen:
+            qc_view.view(chosen)
+
+
+main()

@@ -1,0 +1,91 @@
+"""Tissue: look at a slide, draw regions, see what they are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from pages.ui import cards, composition, rois, slide_cards, tissue_view
+from pages.ui.session import errors_shown, link, linked, services, show_remembered
+
+if TYPE_CHECKING:
+    from spatialformer_core.service import SlideMeta
+
+
+def _no_slide() -> None:
+    cards.empty(
+        "No slide to look at",
+        "Register a slide first; it opens here as soon as it is read.",
+        "blur_on",
+    )
+    st.page_link("pages/slides.py", label="Register a slide", icon=":material/add_circle:")
+
+
+def _region(meta: SlideMeta, chosen: str) -> tuple[str, Any, float | None]:
+    """Return name, what the service selects by, and area (um2) of the chosen region."""
+    if chosen == rois.DRAWN:
+        polygon = rois.drawn_polygon_of(meta.slide_id)
+        if polygon is not None:
+            return "drawn region", polygon, polygon.area
+    for roi in services().rois(meta.slide_id):
+        if roi.roi_id == chosen:
+            return roi.name, roi.roi_id, roi.polygon.area
+    return "whole slide", None, None
+
+
+def _composition(meta: SlideMeta, chosen: str) -> None:
+    if not meta.group_keys:
+        st.info("This slide has no cell types; register it again with labels to see composition.")
+        return
+    name, selector, area_um2 = _region(meta, chosen)
+    keys = list(meta.group_keys)
+    first = keys.index(meta.default_group) if meta.default_group in keys else 0
+    groupby = keys[first]
+    if len(keys) > 1:
+        groupby = st.selectbox("Composition by", keys, index=first, width=240)
+    region = services().composition(meta.slide_id, selector, groupby)
+    whole = services().composition(meta.slide_id, None, groupby)
+    composition.view(meta, name, region, whole, area_um2)
+    composition.cell_ids_button(meta, name, selector)
+
+
+@st.fragment
+def _workspace(meta: SlideMeta, colour: str) -> None:
+    """Draw viewer, regions and composition; a lasso reruns only this part of the page."""
+    show_remembered()
+    picture, side = st.columns([3.2, 1], gap="medium")
+    chosen = rois.apply_choice(meta.slide_id)
+    with picture, errors_shown():
+        event = tissue_view.show(meta, colour, chosen)
+        if event is not None and event.kind == "select":
+            rois.select(meta.slide_id, event.roi_id)
+        if event is not None and event.kind == "roi":
+            rois.select(meta.slide_id, rois.DRAWN)
+    with side, st.container(height=tissue_view.HEIGHT_PX, border=False), errors_shown():
+        chosen = rois.panel(meta)
+    with errors_shown():
+        _composition(meta, chosen)
+
+
+def main() -> None:
+    """Draw the page."""
+    cards.heading("Tissue", "Colour the cells, draw regions, see what they are made of.")
+    with errors_shown():
+        slides = services().slides()
+        if not slides:
+            _no_slide()
+            return
+        left, right = st.columns([1, 1.6], gap="large")
+        with left:
+            meta = tissue_view.choose_slide(slides, linked("slide"))
+        link("slide", meta.slide_id)
+        with right:
+            colour = tissue_view.choose_colour(meta)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            slide_cards.slide_badges(meta)
+            st.caption(slide_cards.sample_line(meta), width="content")
+        _workspace(meta, colour)
+
+
+main()

@@ -1,0 +1,95 @@
+"""What quality control kept, per cell type, with what was dropped and what is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from pages.ui import cards, charts, downloads
+from pages.ui.text import compact, number
+
+if TYPE_CHECKING:
+    from spatialformer_core.service import SlideMeta
+
+
+def retention_table(meta: SlideMeta) -> pd.DataFrame:
+    """Return one row per cell type: ``group, cells, kept, kept_percent``, largest first."""
+    rows = [(group, cells, kept) for group, (cells, kept) in meta.retention_per_type.items()]
+    table = pd.DataFrame(rows, columns=["group", "cells", "kept"])
+    table["kept_percent"] = (100 * table["kept"] / table["cells"].clip(lower=1)).round(1)
+    return table.sort_values("cells", ascending=False, ignore_index=True)
+
+
+def _thresholds(meta: SlideMeta) -> None:
+    qc = meta.qc
+    cards.figures(
+        [
+            ("transcript QV", f"≥ {qc.min_qv:g}", "Phred quality; unused where there is no QV."),
+            ("transcripts / cell", f"≥ {qc.min_transcripts}", "Fewer: the cell is not analysed."),
+            ("genes / cell", f"≥ {qc.min_genes}", "Fewer different genes: not analysed."),
+        ]
+    )
+
+
+def _dropped(meta: SlideMeta) -> None:
+    rows = [(key.replace("_", " "), value) for key, value in meta.dropped.items() if value]
+    if rows:
+        st.markdown("**Left out**", help="What was in the source and is not analysed.")
+        table = pd.DataFrame(rows, columns=["what", "number"])
+        number = st.column_config.NumberColumn(format="localized")
+        st.dataframe(table, hide_index=True, height="content", column_config={"number": number})
+
+
+def _notes(meta: SlideMeta) -> None:
+    if meta.missing:
+        sentences = "\n".join(f"- {sentence}" for sentence in meta.missing)
+        st.info(f"**Not in the source; all else works.**\n{sentences}", icon=":material/info:")
+    if meta.mismatch:
+        rows = "\n".join(
+            f"- {key.replace('_', ' ')}: {compact(v) if v >= 1000 else number(v)}"
+            for key, v in meta.mismatch.items()
+        )
+        st.warning(
+            "**Matrix and transcript table differ.** The matrix is the truth for expression and "
+            f"QC, the table for positions.\n{rows}",
+            icon=":material/compare_arrows:",
+        )
+
+
+def view(meta: SlideMeta) -> None:
+    """Draw the QC of one slide."""
+    st.subheader(f"Quality control · {meta.name}", anchor=False)
+    table = retention_table(meta)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        if len(table):
+            figure = charts.retention(table)
+            name = f"{meta.slide_id}-retention"
+            charts.draw(figure, name, "retention", "Cells kept and failed per cell type")
+        else:
+            cards.empty(
+                "No cell types on this slide",
+                "Register it again with a labels file to see the retention per type.",
+                "label_off",
+            )
+        _notes(meta)
+    with right:
+        _thresholds(meta)
+        if len(table):
+            st.dataframe(
+                table,
+                hide_index=True,
+                height=300,
+                column_config={
+                    "group": "cell type",
+                    "cells": st.column_config.NumberColumn("all cells", format="localized"),
+                    "kept": st.column_config.NumberColumn("pass QC", format="localized"),
+                    "kept_percent": st.column_config.ProgressColumn(
+                        "kept", format="%.0f %%", min_value=0, max_value=100
+                    ),
+                },
+            )
+            downloads.table_buttons(table, f"{meta.slide_id}-retention", "retention")
+        _dropped(meta)

@@ -1,0 +1,132 @@
+"""The form that registers a slide: nothing is guessed, everything is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages.ui import cards
+from pages.ui.session import OWNER, remember, services
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.service import QcThresholds, SampleMetadata
+
+if TYPE_CHECKING:
+    from spatialformer_core.service import SlideMeta
+
+_FIELDS = {
+    "donor": ("Donor", "Whom the tissue is from. Donors are the best replicate units.", ()),
+    "block": ("Block", "Which tissue block or section; blocks are replicate units too.", ()),
+    "condition": (
+        "Condition",
+        "Disease or treatment; the model reads it as a token.",
+        ("Healthy",),
+    ),
+    "tissue": ("Tissue", "The organ; the model reads it as a token.", ("Lung", "Pancreas")),
+    "species": ("Species", "The model reads it as a token.", ("Human", "Mouse")),
+    "assay": (
+        "Assay",
+        "The instrument; the model reads it as a token.",
+        ("Xenium", "CosMx", "MERSCOPE"),
+    ),
+}
+
+
+def _known(field: str, slides: Sequence[SlideMeta]) -> list[str]:
+    used = {str(getattr(meta.sample, field)) for meta in slides}
+    return sorted(used | set(_FIELDS[field][2]))
+
+
+def _sample_fields(slides: Sequence[SlideMeta]) -> dict[str, str | None]:
+    values: dict[str, str | None] = {}
+    columns = st.columns(3)
+    for i, (field, (label, explanation, _)) in enumerate(_FIELDS.items()):
+        values[field] = columns[i % 3].selectbox(
+            label,
+            _known(field, slides),
+            index=None,
+            key=f"register-{field}",
+            placeholder="Choose, or type your own",
+            accept_new_options=True,
+            help=explanation,
+        )
+    return values
+
+
+def _threshold_fields() -> QcThresholds:
+    default = QcThresholds()
+    qv, transcripts, genes = st.columns(3)
+    return QcThresholds(
+        min_qv=qv.number_input(
+            "Lowest transcript quality (QV)",
+            min_value=0.0,
+            max_value=60.0,
+            value=default.min_qv,
+            step=1.0,
+            help="Phred scale: 20 means one wrong call in 100. Ignored where there is no QV.",
+        ),
+        min_transcripts=transcripts.number_input(
+            "Fewest transcripts per cell",
+            min_value=1,
+            value=default.min_transcripts,
+            help="Cells below stay visible and count for density, but the model leaves them out.",
+        ),
+        min_genes=genes.number_input(
+            "Fewest genes per cell",
+            min_value=1,
+            value=default.min_genes,
+            help="Different genes detected. Small cells (T cells) suffer first: look at QC after.",
+        ),
+    )
+
+
+def _submit(source: str | None, name: str, sample: dict[str, str | None], qc: QcThresholds) -> None:
+    required = {
+        "Folder": source,
+        "Name": name.strip(),
+        **{_FIELDS[k][0]: v for k, v in sample.items()},
+    }
+    missing = [label for label, value in required.items() if not value]
+    if missing or source is None:
+        raise SpatialFormerError(
+            f"Not filled in: {', '.join(missing)}.",
+            fix="These decide the replicate units and what the model is told, so none is guessed.",
+        )
+    metadata = SampleMetadata(**{k: v.strip() for k, v in sample.items() if v})
+    services().register(source, name.strip(), metadata, qc, OWNER)
+    remember(f"{name.strip()} is being read.")
+    st.rerun()
+
+
+def form(slides: Sequence[SlideMeta]) -> None:
+    """Draw the form; a good submission queues the ingest job."""
+    sources = services().sources()
+    if not sources:
+        cards.empty(
+            "No folder with slides is open to the app",
+            "List the folders that hold your slides under `slide_roots:` in `config.yaml` of the "
+            "app's home folder, then reload this page.",
+            "folder_off",
+        )
+        return
+    labels = {source.id: f"{source.name}  ·  {source.kind}" for source in sources}
+    with st.form("register", border=False):
+        left, right = st.columns([3, 2])
+        source = left.selectbox(
+            "Folder on the server",
+            list(labels),
+            index=None,
+            format_func=labels.__getitem__,
+            key="register-source",
+            placeholder="Choose a slide folder",
+            help="Only folders below the roots that the server's owner has listed are shown.",
+        )
+        name = right.text_input(
+            "Name", key="register-name", max_chars=64, help="How the slide is called in the app."
+        )
+        sample = _sample_fields(slides)
+        st.markdown("**Quality thresholds**")
+        qc = _threshold_fields()
+        if st.form_submit_button("Register slide", type="primary", icon=":material/add:"):
+            _submit(source, name, sample, qc)

@@ -1,0 +1,121 @@
+"""What a screen will do and cost, shown before it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from pages.ui import cards
+from pages.ui.session import OWNER, errors_shown, link, remember, services
+from pages.ui.text import compact, count, duration, number
+
+if TYPE_CHECKING:
+    from spatialformer_core.service import ScreenEstimate, ScreenRequest
+
+
+@st.cache_data(show_spinner=False, max_entries=64, ttl=600)
+def _cached(request_json: str, rois: str, _request: ScreenRequest) -> ScreenEstimate:
+    return services().estimate_screen(_request)
+
+
+def _estimate(request: ScreenRequest) -> ScreenEstimate:
+    # A region may be renamed or redrawn under its id, so the regions are part of the key.
+    regions = "".join(services().export_rois(slide) for slide in request.slide_ids)
+    with st.spinner("Counting cell pairs …"):
+        return _cached(request.model_dump_json(), regions, request)
+
+
+def _numbers(estimate: ScreenEstimate, request: ScreenRequest) -> None:
+    near, (nearest, farthest) = request.radius_um, request.far_um
+    pace = "measured on this machine" if estimate.seconds_measured else "a first guess"
+    cards.figures(
+        [
+            (
+                "near cell pairs",
+                compact(estimate.n_near),
+                f"Pairs of the two types at most {near:g} µm apart that will be used.",
+            ),
+            (
+                "far cell pairs",
+                compact(estimate.n_far),
+                f"Pairs of the same types {nearest:g}–{farthest:g} µm apart: the comparison.",
+            ),
+            (
+                "units",
+                count(estimate.n_units),
+                f"Independent replicates ({estimate.unit_kind}) with enough pairs of both kinds.",
+            ),
+        ]
+    )
+    cards.figures(
+        [
+            (
+                "gene pairs",
+                compact(estimate.n_tested),
+                f"{estimate.genes_left} × {estimate.genes_right} genes reach the support needed; "
+                "all pairs tested count in the correction for multiple testing.",
+            ),
+            (
+                "panel known",
+                f"{100 * estimate.coverage:.0f} %",
+                "Share of the slide's genes that the model knows; others are not read.",
+            ),
+            ("time", duration(estimate.seconds), f"Once it runs; the pace is {pace}."),
+        ]
+    )
+
+
+def _units(estimate: ScreenEstimate) -> None:
+    if not estimate.units:
+        return
+    label = f"Pairs in each {estimate.unit_kind}"
+    with st.expander(label, icon=":material/grid_view:"):
+        st.dataframe(
+            pd.DataFrame(list(estimate.units)),
+            hide_index=True,
+            height=min(38 * (len(estimate.units) + 1), 260),
+            column_config={
+                "n_near": st.column_config.NumberColumn("near", format="localized"),
+                "n_far": st.column_config.NumberColumn("far", format="localized"),
+            },
+        )
+
+
+def _reach(estimate: ScreenEstimate) -> None:
+    for mark in estimate.marks:
+        st.warning(mark, icon=":material/warning:")
+    if estimate.reason_no_p:
+        st.info(
+            f"**Effects and intervals, no p-values.** {estimate.reason_no_p}",
+            icon=":material/info:",
+        )
+        return
+    st.success(
+        f"**p-values are possible**, if the model turns out to tell near from far here. A single "
+        f"gene pair would need |t| ≥ {number(estimate.t_needed)} over {estimate.n_units} units.",
+        icon=":material/check_circle:",
+    )
+
+
+def _start(request: ScreenRequest) -> None:
+    with errors_shown():
+        link("screen", services().submit_screen(request, OWNER))
+        remember("The screen is started.")
+        st.rerun()
+
+
+def panel(request: ScreenRequest | None) -> None:
+    """Draw the estimate and the start button."""
+    st.markdown("##### Before you start")
+    if request is None:
+        st.caption("Choose two cell types and a model; size and time of the screen appear here.")
+        return
+    with errors_shown():
+        estimate = _estimate(request)
+        _numbers(estimate, request)
+        _reach(estimate)
+        if st.button("Start screen", type="primary", icon=":material/play_arrow:", width="stretch"):
+            _start(request)
+        _units(estimate)

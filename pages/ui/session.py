@@ -1,0 +1,75 @@
+"""What a page knows about its visitor: the services, the owner, the slide of the link."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.service import Services, open_services
+
+OWNER = "local"
+"""Without a login the app listens on localhost only, so there is one person."""
+
+
+@st.cache_resource(show_spinner=False)
+def _services(home: str) -> Services:
+    return open_services()
+
+
+def services() -> Services:
+    """Return the services of the home folder; the one place where pages get them."""
+    # The argument is the cache key only: another home (a test's) gets services of its own.
+    return _services(os.environ.get("SPATIALFORMER_HOME", ""))
+
+
+def show_error(error: SpatialFormerError) -> None:
+    """Show what was found, where, and what to do about it."""
+    where = f" `{error.where}`" if error.where else ""
+    fix = f"\n\n**What to do:** {error.fix}" if error.fix else ""
+    st.error(f"{error.message}{where}{fix}", icon=":material/error:")
+
+
+@contextlib.contextmanager
+def errors_shown() -> Iterator[None]:
+    """Turn an error that the user can mend into a message in place."""
+    try:
+        yield
+    except SpatialFormerError as error:
+        show_error(error)
+
+
+def linked(name: str) -> str | None:
+    """Return a value of the page's link (``?slide=...``), None where it is not given."""
+    value = st.query_params.get(name)
+    return value or None
+
+
+def link(name: str, value: str | None) -> None:
+    """Put a value into the page's link, so that a copied address opens the same view."""
+    if value is None:
+        st.query_params.pop(name, None)
+    elif st.query_params.get(name) != value:
+        st.query_params[name] = value
+
+
+def remember(message: str) -> None:
+    """Keep a message for the next run of the page (a rerun would wipe it)."""
+    st.session_state["_flash"] = message
+
+
+def show_remembered() -> None:
+    """Show the message kept by `remember`, once."""
+    message = st.session_state.pop("_flash", None)
+    if message:
+        st.toast(message, icon=":material/check_circle:")
+
+
+def rerun() -> None:
+    """Draw again: the fragment alone when only it runs now, else the page."""
+    context = get_script_run_ctx()
+    st.rerun(scope="fragment" if context and context.fragment_ids_this_run else "app")

@@ -1,0 +1,89 @@
+"""The tissue, what it is coloured by, and the regions on it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from pages.ui.routes import mint_token
+from pages.ui.session import OWNER, services
+from pages.ui.viewer import ViewerEvent, tissue_viewer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spatialformer_core.service import SlideMeta
+
+VIEWER = "tissue-viewer"
+HEIGHT_PX = 640
+PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#B8A100")
+
+
+def choose_slide(slides: Sequence[SlideMeta], wanted: str | None) -> SlideMeta:
+    """Draw the slide choice; the one of the link comes first."""
+    by_id = {meta.slide_id: meta for meta in slides}
+    ids = list(by_id)
+    chosen = st.selectbox(
+        "Slide",
+        ids,
+        index=ids.index(wanted) if wanted in by_id else 0,
+        format_func=lambda i: by_id[i].name,
+        help="Slides are registered on the page *Slides*.",
+    )
+    return by_id[chosen]
+
+
+def choose_colour(meta: SlideMeta) -> str:
+    """Draw the colour choice; return it as the viewer reads it (``group:KEY``, ``gene:NAME``)."""
+    kinds = [*(["Cell type"] if meta.group_keys else []), "Gene", "Plain"]
+    left, right = st.columns([1.1, 1])
+    kind = left.segmented_control(
+        "Colour cells by",
+        kinds,
+        default=kinds[0],
+        required=True,
+        key=f"colour-kind-{meta.slide_id}",
+        width="stretch",
+    )
+    if kind == "Cell type":
+        keys = list(meta.group_keys)
+        first = keys.index(meta.default_group) if meta.default_group in keys else 0
+        name = right.selectbox("Grouping", keys, index=first, key=f"colour-group-{meta.slide_id}")
+        return f"group:{name}"
+    if kind == "Gene":
+        gene = right.selectbox(
+            "Gene",
+            services().slide(meta.slide_id).genes,
+            index=None,
+            placeholder="Type a gene symbol",
+            key=f"colour-gene-{meta.slide_id}",
+            help="Counts per cell, 0 in grey. All genes of the slide's panel are listed.",
+        )
+        return f"gene:{gene}" if gene else "none"
+    return "none"
+
+
+def features(slide_id: str, selected: str | None) -> list[dict[str, Any]]:
+    """Return the slide's regions as the viewer draws them, each with a colour of its own."""
+    collection = json.loads(services().export_rois(slide_id))
+    found: list[dict[str, Any]] = collection["features"]
+    for i, feature in enumerate(found):
+        properties = feature["properties"]
+        properties["color"] = properties.get("color") or PALETTE[i % len(PALETTE)]
+        properties["selected"] = feature.get("id", properties.get("id")) == selected
+    return found
+
+
+def show(meta: SlideMeta, colour: str, selected: str | None) -> ViewerEvent | None:
+    """Draw the viewer; return what the visitor did in it."""
+    return tissue_viewer(
+        meta.slide_id,
+        token=mint_token(OWNER, meta.slide_id),
+        color_by=colour,
+        rois=features(meta.slide_id, selected),
+        images=None,
+        height=HEIGHT_PX,
+        key=VIEWER,
+    )
