@@ -102,11 +102,13 @@ def _say_report(report: IngestReport) -> None:
     say(f"cells        {report.cells_kept:,} of {report.cells_in:,} pass QC ({share:.1%})")
     say(f"transcripts  {report.transcripts_kept:,} of {report.transcripts_in:,} kept")
     for reason, count in report.dropped.items():
-        say(f"  left out: {reason.replace('_', ' ')} {count:,}")
+        if count:
+            say(f"  left out: {count:,} {reason.replace('_', ' ')}")
     for sentence in report.missing:
         say(f"  missing: {sentence}")
     for what, value in (report.mismatch or {}).items():
-        say(f"  mismatch: {what.replace('_', ' ')} {value:.4g}")
+        number = f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+        say(f"  matrix and transcripts: {what.replace('_', ' ')} {number}")
     rows = [
         (group, n, kept, f"{kept / n:.1%}" if n else "-")
         for group, (n, kept) in report.retention_per_type.items()

@@ -1,0 +1,67 @@
+"""Co-occurrence of the tiny slide, where every cell's transcripts are one community."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+import pytest
+
+from spatialformer_core import files
+from spatialformer_core.errors import Cancelled, SpatialFormerError
+from spatialformer_core.service.cooccurrence import CooccurrenceSettings, write_cooccurrence
+
+# A radius beyond the cell links all of its transcripts to each other.
+WIDE = CooccurrenceSettings(radius_um=12.0, permutations=0)
+EXPECTED = {
+    ("GENE0", "GENE1"): 50,
+    ("GENE0", "GENE2"): 50,
+    ("GENE1", "GENE2"): 50,
+    ("GENE0", "MARK"): 16,
+    ("GENE1", "MARK"): 16,
+    ("GENE2", "MARK"): 16,
+}
+
+
+def read(path):
+    rows = pq.read_table(path).to_pylist()
+    return {(row["gene_left"], row["gene_right"]): row for row in rows}
+
+
+def test_pairs_are_counted_in_the_cells_that_pass_qc(services, tmp_path):
+    report = write_cooccurrence(services.slide("tiny"), WIDE, tmp_path)
+    assert (report.cells, report.cells_with_pairs, report.gene_pairs) == (50, 50, 6)
+    found = {pair: row["cells"] for pair, row in read(tmp_path / "pairs.parquet").items()}
+    assert found == EXPECTED
+    cells = pq.read_table(tmp_path / "cells.parquet").to_pylist()
+    assert len(cells) == 50 * 3 + 16 * 3
+    with_mark = {row["cell_id"] for row in cells if row["gene_right"] == "MARK"}
+    assert with_mark == {f"cell-{i}" for i in range(10, 60) if i % 3 == 0}
+    facts = files.read_json(tmp_path / "cooccurrence.json")
+    assert facts["settings"]["radius_um"] == 12.0
+    assert facts["simulated"] is False
+
+
+def test_in_one_community_the_counts_alone_make_every_pair(services, tmp_path):
+    settings = WIDE.model_copy(update={"permutations": 5})
+    report = write_cooccurrence(services.slide("tiny"), settings, tmp_path)
+    rows = read(tmp_path / "pairs.parquet")
+    assert {pair: row["cells"] for pair, row in rows.items()} == EXPECTED
+    assert {pair: row["expected"] for pair, row in rows.items()} == pytest.approx(EXPECTED)
+    assert all(row["z"] is None for row in report.top)
+
+
+def test_more_copies_than_a_gene_has(services, tmp_path):
+    settings = WIDE.model_copy(update={"min_copies": 5})
+    report = write_cooccurrence(services.slide("tiny"), settings, tmp_path)
+    assert {pair: row["cells"] for pair, row in read(tmp_path / "pairs.parquet").items()} == {
+        ("GENE0", "GENE1"): 50
+    }
+    assert report.gene_pairs == 1
+
+
+def test_depth_that_is_not_there_and_cancel(services, tmp_path):
+    slide = services.slide("tiny")
+    with pytest.raises(SpatialFormerError, match="z position"):
+        write_cooccurrence(slide, CooccurrenceSettings(dims=3), tmp_path)
+    with pytest.raises(Cancelled):
+        write_cooccurrence(slide, WIDE, tmp_path, cancel=lambda: True)
+    assert list(tmp_path.glob("*.parquet")) == []
