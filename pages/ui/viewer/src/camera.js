@@ -1,0 +1,82 @@
+// Where we look: kept per slide for as long as the browser tab lives.
+
+const STORE = 'spatialformer.view.';
+const MOVE_MS = 180;
+export const MAX_ZOOM = 6;
+
+const calm = () => globalThis.matchMedia?.('(prefers-reduced-motion: reduce)').matches;
+
+export class Camera {
+  /** `onChange(viewState)` is called whenever the view moves by other means than the mouse. */
+  constructor(slide, onChange) {
+    this.key = STORE + slide;
+    this.onChange = onChange;
+    this.state = null;
+    this.frame = 0;
+  }
+
+  /** View state that shows the whole slide beside the panels (`inset` in px: left, right). */
+  fitted(bounds, width, height, inset) {
+    const [x0, y0, x1, y1] = bounds;
+    const free = Math.max(80, width - inset[0] - inset[1]);
+    const zoom = Math.log2(Math.min((free * 0.94) / Math.max(1, x1 - x0), (height * 0.92) / Math.max(1, y1 - y0)));
+    const shift = (inset[1] - inset[0]) / 2 / 2 ** zoom;
+    return { target: [(x0 + x1) / 2 + shift, (y0 + y1) / 2, 0], zoom, minZoom: zoom - 1.5, maxZoom: MAX_ZOOM };
+  }
+
+  /** Begin where the user left this slide, else with the whole of it. */
+  start(bounds, width, height, inset) {
+    const whole = this.fitted(bounds, width, height, inset);
+    this.state = { ...whole, ...this.restored(whole) };
+    return this.state;
+  }
+
+  restored(whole) {
+    try {
+      const { target, zoom } = JSON.parse(globalThis.sessionStorage.getItem(this.key));
+      if (target.every(Number.isFinite) && zoom >= whole.minZoom && zoom <= MAX_ZOOM) return { target, zoom };
+    } catch {
+      // Nothing stored, or storage is forbidden: the whole slide is shown.
+    }
+    return {};
+  }
+
+  set(state) {
+    this.state = state;
+    clearTimeout(this.saving);
+    this.saving = setTimeout(() => {
+      try {
+        globalThis.sessionStorage.setItem(this.key, JSON.stringify({ target: state.target, zoom: state.zoom }));
+      } catch {
+        // Without storage the view lasts as long as the page.
+      }
+    }, 250);
+  }
+
+  /** Glide to a view; at once for those who prefer less motion. */
+  moveTo({ target, zoom }) {
+    cancelAnimationFrame(this.frame);
+    const from = this.state;
+    const goal = Math.min(from.maxZoom, Math.max(from.minZoom, zoom));
+    const began = performance.now();
+    const step = () => {
+      const t = calm() ? 1 : Math.min(1, (performance.now() - began) / MOVE_MS);
+      const eased = 1 - (1 - t) ** 3;
+      const mix = (a, b) => a + (b - a) * eased;
+      this.set({ ...this.state, target: [mix(from.target[0], target[0]), mix(from.target[1], target[1]), 0], zoom: mix(from.zoom, goal) });
+      this.onChange(this.state);
+      if (t < 1) this.frame = requestAnimationFrame(step);
+    };
+    step();
+  }
+
+  zoomBy(levels) {
+    this.moveTo({ target: this.state.target, zoom: this.state.zoom + levels });
+  }
+
+  panBy(xPx, yPx) {
+    const scale = 2 ** -this.state.zoom;
+    const [x, y] = this.state.target;
+    this.moveTo({ target: [x + xPx * scale, y + yPx * scale], zoom: this.state.zoom });
+  }
+}

@@ -1,0 +1,83 @@
+// Right-hand panel: layers (image, cells, regions) above, legend below.
+
+import { count, h } from './dom.js';
+import { ICONS } from './icons.js';
+import { Legend } from './legend.js';
+
+const KIND = { he: 'H&E', stain: 'Stain' };
+
+function slider(label, value, change) {
+  return h('label', { class: 'slider' }, h('span', {}, label),
+    h('input', { type: 'range', min: '0', max: '100', value: String(Math.round(value * 100)), 'aria-label': label, oninput: (event) => change(event.target.value / 100) }));
+}
+
+function check(label, on, change, title) {
+  return h('label', { class: 'check', title }, h('input', { type: 'checkbox', checked: on, onchange: (event) => change(event.target.checked) }), h('span', {}, label));
+}
+
+/** Colours in which the channels of a stain are shown, in their order. */
+export const CHANNEL_COLOURS = ['#5B8DFF', '#3DDC84', '#FF5C8A', '#FFC145', '#B58CFF', '#4DD9E8'];
+
+export class Panel {
+  /** `change(patch)` is called with the settings that the user changed. */
+  constructor(change) {
+    this.change = change;
+    this.legend = new Legend((hidden) => change({ hidden }));
+    this.layers = h('div', { class: 'section layers' });
+    this.toggle = h('button', { type: 'button', class: 'panel-toggle', icon: ICONS.layers, 'aria-label': 'Layers and legend', 'data-tip': 'Layers and legend', onclick: () => change({ panel: !this.open }) });
+    this.body = h('div', { class: 'panel-body', role: 'region', 'aria-label': 'Layers and legend' }, this.layers, this.legend.element);
+    this.element = h('div', { class: 'panel' }, this.toggle, this.body);
+  }
+
+  /** Redraw the controls; the legend is redrawn by `showLegend`, when colours change. */
+  show(info, settings, images, nRegions) {
+    this.open = settings.panel;
+    this.element.classList.toggle('open', settings.panel);
+    this.toggle.setAttribute('aria-expanded', String(settings.panel));
+    // Rebuilding while a slider is held would take it out of the hand.
+    const signature = JSON.stringify([info.slide, images, settings.image, [...settings.channels], settings.showImage, nRegions]);
+    if (signature === this.signature) return;
+    this.signature = signature;
+    this.layers.replaceChildren(
+      ...(images.length ? [this.imageControls(settings, images)] : []),
+      this.cellControls(info, settings, nRegions));
+  }
+
+  imageControls(settings, images) {
+    const image = images.find((candidate) => candidate.name === settings.image) ?? images[0];
+    const title = (entry) => (KIND[entry.kind] && images.filter((other) => other.kind === entry.kind).length === 1 ? KIND[entry.kind] : entry.name);
+    const choice = images.length > 1
+      ? h('select', { 'aria-label': 'Image', onchange: (event) => this.change({ image: event.target.value, channels: new Set([0]) }) },
+        ...images.map((entry) => h('option', { value: entry.name, selected: entry === image }, title(entry))))
+      : h('span', {}, title(image));
+    return h('div', { class: 'block' },
+      h('div', { class: 'head' }, h('input', { type: 'checkbox', checked: settings.showImage, 'aria-label': 'Show the image', onchange: (event) => this.change({ showImage: event.target.checked }) }), choice),
+      settings.showImage ? slider('Opacity', settings.imageOpacity, (imageOpacity) => this.change({ imageOpacity })) : null,
+      settings.showImage && image.kind !== 'he' && image.channels.length > 1 ? this.channelControls(settings, image) : null);
+  }
+
+  channelControls(settings, image) {
+    const toggle = (index, on) => {
+      const channels = new Set(settings.channels);
+      if (on) channels.add(index);
+      else channels.delete(index);
+      this.change({ channels });
+    };
+    return h('div', { class: 'channels' }, ...image.channels.map(({ name }, index) => {
+      const row = check(name || `Channel ${index + 1}`, settings.channels.has(index), (on) => toggle(index, on), name);
+      row.querySelector('input').style.accentColor = CHANNEL_COLOURS[index % CHANNEL_COLOURS.length];
+      return row;
+    }));
+  }
+
+  cellControls(info, settings, nRegions) {
+    const failing = info.n_cells - info.n_cells_kept;
+    return h('div', { class: 'block' },
+      h('div', { class: 'head' }, h('input', { type: 'checkbox', checked: settings.showCells, 'aria-label': 'Show the cells', onchange: (event) => this.change({ showCells: event.target.checked }) }),
+        h('span', {}, 'Cells'), h('span', { class: 'number' }, count(info.n_cells))),
+      slider('Opacity', settings.cellOpacity, (cellOpacity) => this.change({ cellOpacity })),
+      failing ? check(`Failing QC, fainter (${count(failing)})`, settings.showFailing, (showFailing) => this.change({ showFailing }), 'Cells below the slide\'s QC thresholds are not analysed; they count for density and composition.') : null,
+      info.has_polygons ? check('Outlines when near', settings.outlines, (outlines) => this.change({ outlines })) : null,
+      nRegions ? check(`Regions (${nRegions})`, settings.regions, (regions) => this.change({ regions })) : null);
+  }
+}

@@ -1,0 +1,148 @@
+// The canvas: deck.gl, its layers, and the way between pixels and um.
+
+import { Deck, OrthographicView } from '@deck.gl/core';
+
+import { cellColours, drawOrder, parseHex } from './colour.js';
+import { OUTLINE_ZOOM, imageLayer, outlineLayer, pointsLayer } from './layers.js';
+import { CHANNEL_COLOURS } from './panel.js';
+
+const MOVING = { scrollZoom: { speed: 0.01, smooth: false }, doubleClickZoom: false, keyboard: false, dragRotate: false };
+const DRAWING = { ...MOVING, dragPan: false };
+
+export const hasWebGL = () => {
+  try {
+    return Boolean(document.createElement('canvas').getContext('webgl2'));
+  } catch {
+    return false;
+  }
+};
+
+export class Stage {
+  /** hooks: onMove(viewState), onFrame(), onReady(), onProblem(error), onLost() */
+  constructor(canvas, camera, hooks) {
+    this.camera = camera;
+    this.hooks = hooks;
+    this.outlinesReady = false;
+    this.paintId = 0;
+    this.deck = new Deck({
+      canvas,
+      width: '100%',
+      height: '100%',
+      views: new OrthographicView({ id: 'tissue', flipY: true }),
+      viewState: camera.state,
+      controller: MOVING,
+      layers: [],
+      useDevicePixels: true,
+      getCursor: ({ isDragging }) => (this.drawing ? 'crosshair' : isDragging ? 'grabbing' : 'default'),
+      onViewStateChange: ({ viewState }) => {
+        camera.touched = true;
+        this.look({ ...viewState, zoom: Array.isArray(viewState.zoom) ? viewState.zoom[0] : viewState.zoom });
+      },
+      onBeforeRender: () => hooks.onFrame(),
+      onError: (error) => hooks.onProblem(error),
+    });
+    canvas.addEventListener('webglcontextlost', (event) => {
+      event.preventDefault();
+      hooks.onLost();
+    });
+  }
+
+  look(viewState) {
+    this.camera.set(viewState);
+    this.deck.setProps({ viewState });
+    this.hooks.onMove(viewState);
+  }
+
+  use({ drawing, busy }) {
+    this.drawing = drawing;
+    // While corners are being set the view stands still: they are kept in pixels.
+    this.deck.setProps({ controller: busy ? false : drawing ? DRAWING : MOVING });
+  }
+
+  setCells(cells) {
+    this.cells = cells;
+    this.ordered = null;
+  }
+
+  /** Colour all cells anew. */
+  paint(colouring, options) {
+    const { xy, n, passes } = this.cells;
+    this.rgba = cellColours(colouring, passes, options);
+    this.paintId += 1;
+    const order = drawOrder(colouring);
+    let [positions, colours] = [xy, this.rgba];
+    if (order) {
+      // The same order serves until another gene is shown.
+      if (this.orderedFor !== colouring) {
+        this.ordered = new Float32Array(2 * n);
+        order.forEach((cell, i) => {
+          this.ordered[2 * i] = xy[2 * cell];
+          this.ordered[2 * i + 1] = xy[2 * cell + 1];
+        });
+        this.orderedFor = colouring;
+      }
+      positions = this.ordered;
+      const from = new Uint32Array(this.rgba.buffer);
+      const to = new Uint32Array(n);
+      order.forEach((cell, i) => { to[i] = from[cell]; });
+      colours = new Uint8Array(to.buffer);
+    }
+    this.points = {
+      length: n,
+      attributes: { getPosition: { value: positions, size: 2 }, getFillColor: { value: colours, size: 4, normalized: true } },
+    };
+  }
+
+  visible(cell) {
+    return this.rgba[4 * cell + 3] > 0;
+  }
+
+  /** Give deck the layers that the settings ask for. */
+  draw({ net, info, settings, image }) {
+    const shared = { net, onProblem: (error) => this.hooks.onProblem(error) };
+    const layers = image && settings.showImage ? this.imageLayers(image, settings, shared) : [];
+    const near = this.near(info, settings);
+    if (!near) this.outlinesReady = false;
+    if (this.points) {
+      layers.push(pointsLayer({ points: this.points, radiusUm: info.cell_radius_um * 0.8, opacity: settings.cellOpacity, visible: settings.showCells && !(near && this.outlinesReady) }));
+      if (near) {
+        layers.push(outlineLayer({ ...shared, info, rgba: this.rgba, paintId: this.paintId, opacity: settings.cellOpacity, onLoaded: () => this.outlinesLoaded() }));
+      }
+    }
+    this.deck.setProps({ layers });
+  }
+
+  near(info, settings) {
+    return info.has_polygons && settings.outlines && settings.showCells && this.camera.state.zoom >= OUTLINE_ZOOM;
+  }
+
+  outlinesLoaded() {
+    if (this.outlinesReady) return;
+    this.outlinesReady = true;
+    this.hooks.onReady();
+  }
+
+  imageLayers(image, settings, shared) {
+    const stain = image.kind !== 'he';
+    const channels = stain ? [...settings.channels].filter((index) => index < Math.max(1, image.channels.length)) : [0];
+    return channels.map((channel) => imageLayer({
+      ...shared,
+      image,
+      channel,
+      tileSize: image.tile_px ?? 512,
+      opacity: settings.imageOpacity,
+      additive: stain,
+      tint: stain && channels.length + image.channels.length > 2 ? parseHex(CHANNEL_COLOURS[channel % CHANNEL_COLOURS.length]) : [255, 255, 255],
+    }));
+  }
+
+  toUm([x, y], width, height) {
+    const { target, zoom } = this.camera.state;
+    const scale = 2 ** -zoom;
+    return [target[0] + (x - width / 2) * scale, target[1] + (y - height / 2) * scale];
+  }
+
+  destroy() {
+    this.deck.finalize();
+  }
+}

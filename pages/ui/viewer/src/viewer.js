@@ -1,0 +1,393 @@
+// One viewer on a page: joins the canvas, the tools, the panel and what Streamlit sends.
+
+import { Camera } from './camera.js';
+import { decodeCodes, decodePoints } from './decode.js';
+import { h } from './dom.js';
+import { DrawingTools } from './draw.js';
+import { Grid } from './grid.js';
+import { Net } from './net.js';
+import { Panel } from './panel.js';
+import { Regions } from './regions.js';
+import { adoptDraft, draftsOf, settingsOf } from './settings.js';
+import { Stage, hasWebGL } from './stage.js';
+import { Status } from './status.js';
+import { STYLE } from './style.js';
+import { Toolbar, keyMeaning } from './toolbar.js';
+import { Tooltip } from './tooltip.js';
+
+const SVG = 'http://www.w3.org/2000/svg';
+const NARROW_PX = 620;
+const SHORT_PX = 430;
+const CLICK_PX = 4;
+const HOVER_PX = 6;
+const ADVICE = {
+  pan: '',
+  lasso: 'Drag around the tissue · Esc stops',
+  polygon: 'Click corner after corner, double-click closes · Backspace takes one back',
+  rectangle: 'Drag from corner to corner · Esc stops',
+};
+const round = (value) => Math.round(value * 100) / 100;
+
+export class Viewer {
+  constructor(root) {
+    this.root = root;
+    this.build();
+    this.listen();
+    root.append(this.style, this.box);
+  }
+
+  build() {
+    this.style = h('style', {}, STYLE);
+    this.canvas = h('canvas', {});
+    this.svg = document.createElementNS(SVG, 'svg');
+    this.svg.setAttribute('aria-hidden', 'true');
+    const sketch = document.createElementNS(SVG, 'path');
+    sketch.setAttribute('class', 'sketch');
+    this.corners = document.createElementNS(SVG, 'g');
+    this.svg.append(sketch, this.corners);
+    this.regions = new Regions(this.svg);
+    this.toolbar = new Toolbar((name) => this.press(name));
+    this.panel = new Panel((patch) => this.choose(patch));
+    this.status = new Status();
+    this.tooltip = new Tooltip((cell) => this.net.json(`cell/${cell}.json`));
+    this.box = h('div', { class: 'sf', tabindex: '0', role: 'application', 'aria-label': 'Tissue viewer' },
+      this.canvas, this.svg, this.toolbar.element, this.panel.element, ...this.status.elements, this.tooltip.element);
+    this.box.tissueViewer = this;
+    this.tools = new DrawingTools(this.box, sketch, {
+      onOutline: (points) => this.outlined(points),
+      onRefused: (sentence) => this.status.say(sentence),
+      onChange: (points) => this.sketched(points),
+    });
+  }
+
+  listen() {
+    this.box.addEventListener('keydown', (event) => this.key(event));
+    this.box.addEventListener('pointerdown', (event) => { this.pressed = this.tools.at(event); });
+    this.box.addEventListener('pointermove', (event) => this.hover(event));
+    this.box.addEventListener('pointerleave', () => { this.tooltip.hide(); this.status.pointer(null); });
+    this.box.addEventListener('pointerup', (event) => this.click(event));
+    this.resized = new ResizeObserver(() => this.resize());
+    this.resized.observe(this.box);
+  }
+
+  get size() {
+    return [this.box.clientWidth || 800, this.box.clientHeight || 600];
+  }
+
+  get inset() {
+    return [56, this.settings.panel ? 236 : 12];
+  }
+
+  /** Called at each rerun of the page's script with what it wants shown. */
+  async update(component) {
+    this.component = component;
+    const { data } = component;
+    this.box.style.height = `${data.height}px`;
+    if (data.slide !== this.data?.slide) this.open(data);
+    this.data = data;
+    this.net.token = data.token;
+    adoptDraft(this.drafts, data.draft);
+    this.showRegions();
+    await this.refresh();
+  }
+
+  /** Begin with another slide. */
+  open(data) {
+    this.stage?.destroy();
+    this.stage = null;
+    this.info = null;
+    this.loading = null;
+    this.colouring = null;
+    this.paintedBy = undefined;
+    this.net = new Net(data.base);
+    this.settings = settingsOf(data.slide, this.size[0] >= NARROW_PX);
+    this.drafts = draftsOf(data.slide);
+    this.camera = new Camera(data.slide, (viewState) => this.stage?.look(viewState));
+    this.box.dataset.state = 'loading';
+    this.tools.use('pan');
+    this.tooltip.known.clear();
+    this.status.unblock();
+    this.showTools();
+  }
+
+  /** Load what is missing for what is wanted; a failure is shown with a way to try again. */
+  async refresh() {
+    if (!hasWebGL()) {
+      this.box.dataset.state = 'no-webgl';
+      this.status.block('This browser cannot draw the tissue', 'It offers no WebGL 2. Switch on hardware acceleration, use another browser, or work with the plain picture that the page draws without it.');
+      return;
+    }
+    const { slide } = this.data;
+    try {
+      this.loading ??= this.load();
+      await this.loading;
+      if (slide === this.data.slide) await this.recolour();
+      this.status.loading('');
+    } catch (error) {
+      if (slide !== this.data.slide) return;
+      this.loading = null;
+      this.box.dataset.state = 'failed';
+      this.status.block('The slide could not be loaded', error.message, () => this.refresh());
+    }
+  }
+
+  async load() {
+    const { net } = this;
+    this.status.loading('Loading cells');
+    const info = await net.json('info.json');
+    net.version = info.version;
+    const cells = decodePoints(await net.buffer('points.bin'));
+    if (net !== this.net) return; // Another slide was opened meanwhile.
+    this.info = info;
+    this.settings.showImage ??= this.image()?.kind === 'he';
+    this.grid = new Grid(cells.xy, cells.n);
+    this.camera.start(info.bounds_um, ...this.size, this.inset);
+    // deck keeps a canvas to itself: each slide gets a new one.
+    const canvas = h('canvas', {});
+    this.canvas.replaceWith(canvas);
+    this.canvas = canvas;
+    this.stage = new Stage(canvas, this.camera, {
+      onMove: (viewState) => this.moved(viewState),
+      onFrame: () => this.regions.follow(this.camera.state, ...this.size),
+      onReady: () => this.redraw(),
+      onProblem: (error) => this.problem(error),
+      onLost: () => this.status.block('The graphics card stopped drawing', 'This happens when it runs out of memory or the computer wakes up.', () => this.restart()),
+    });
+    this.stage.setCells(cells);
+  }
+
+  restart() {
+    this.open(this.data);
+    this.net.token = this.data.token;
+    this.refresh();
+  }
+
+  images() {
+    return this.data.images ?? this.info.images;
+  }
+
+  image() {
+    const images = this.images();
+    return images.find((image) => image.name === this.settings.image) ?? images[0] ?? null;
+  }
+
+  async recolour() {
+    if (!this.stage) return;
+    const wanted = this.data.colorBy;
+    if (wanted !== this.paintedBy) {
+      this.status.loading('Loading colours');
+      const colouring = wanted === 'none' ? null : decodeCodes(await this.net.remembered(`${wanted.replace(':', '/').split('/').map(encodeURIComponent).join('/')}.bin`));
+      if (wanted !== this.data.colorBy) return; // The user was faster.
+      this.colouring = colouring;
+      this.paintedBy = wanted;
+      this.paint();
+      this.showLegend();
+    }
+    this.redraw();
+    this.box.dataset.state = 'ready';
+    this.box.dataset.colour = wanted;
+  }
+
+  hidden() {
+    const { hiddenOf } = this.settings;
+    if (!hiddenOf.has(this.paintedBy)) hiddenOf.set(this.paintedBy, new Set());
+    return hiddenOf.get(this.paintedBy);
+  }
+
+  paint() {
+    const image = this.image();
+    const black = Boolean(image && image.kind !== 'he' && this.settings.showImage);
+    this.box.classList.toggle('black', black);
+    const [r, g, b] = getComputedStyle(this.box).color.match(/[\d.]+/g).map(Number);
+    this.themeDark = r + g + b > 384;
+    this.dark = this.themeDark || black;
+    this.stage.paint(this.colouring, { hidden: this.hidden(), showFailing: this.settings.showFailing, dark: this.dark });
+    performance.mark('spatialformer:points', { detail: { cells: this.info.n_cells } });
+  }
+
+  showLegend() {
+    this.panel.legend.show(this.colouring, this.hidden(), this.dark);
+  }
+
+  redraw() {
+    if (!this.stage?.points) return;
+    this.stage.draw({ net: this.net, info: this.info, settings: this.settings, image: this.image() });
+    this.panel.show(this.info, this.settings, this.images(), this.data.rois.length);
+    this.status.zoom(this.camera.state.zoom);
+  }
+
+  moved(viewState) {
+    this.box.dataset.zoom = viewState.zoom.toFixed(3);
+    this.tooltip.hide();
+    this.redraw();
+  }
+
+  /** The user changed a setting. */
+  choose(patch) {
+    if (patch.hidden) this.settings.hiddenOf.set(this.paintedBy, patch.hidden);
+    else Object.assign(this.settings, patch);
+    const repaint = ['hidden', 'showFailing', 'image', 'showImage'].some((key) => key in patch);
+    if (repaint && this.stage) {
+      this.paint();
+      // The legend shows its own change already; drawing it anew would take the focus away.
+      if (!patch.hidden) this.showLegend();
+    }
+    if ('regions' in patch) this.showRegions();
+    this.redraw();
+  }
+
+  showRegions() {
+    this.regions.visible = this.settings.regions;
+    const draft = this.drafts.stack[this.drafts.stack.length - 1] ?? null;
+    if (this.regions.set(this.data?.rois ?? [], draft) && this.stage) this.regions.follow(this.camera.state, ...this.size);
+    this.showTools();
+  }
+
+  resize() {
+    this.box.classList.toggle('short', this.size[1] < SHORT_PX);
+    if (!this.stage) return;
+    if (!this.camera.touched) this.stage.look(this.camera.fitted(this.info.bounds_um, ...this.size, this.inset));
+    this.regions.follow(this.camera.state, ...this.size);
+  }
+
+  problem(error) {
+    if (error?.name === 'AbortError') return;
+    this.lastProblem = error;
+    this.status.say(error?.message || 'A part of the picture could not be drawn.');
+  }
+
+  // ---- tools -----------------------------------------------------------------------------------
+
+  showTools() {
+    this.toolbar.show({ tool: this.tools.tool, canUndo: this.drafts.stack.length > 0, canClear: this.drafts.stack.length > 0 });
+    this.stage?.use({ drawing: this.tools.tool !== 'pan', busy: this.tools.busy });
+    this.status.advise(ADVICE[this.tools.tool]);
+  }
+
+  press(name) {
+    if (!this.stage) return;
+    if (name in ADVICE) {
+      this.tools.use(name);
+      this.tooltip.hide();
+      this.showTools();
+    } else if (name === 'back') this.tools.back();
+    else if (name === 'undo') this.undo();
+    else if (name === 'clear') this.drop();
+    else if (name === 'plus' || name === 'minus') this.zoomBy(name === 'plus' ? 0.8 : -0.8);
+    else if (name === 'fit') this.fit();
+    else if (name === 'full') this.fullScreen();
+  }
+
+  zoomBy(levels) {
+    this.camera.touched = true;
+    this.camera.zoomBy(levels);
+  }
+
+  fit() {
+    this.camera.touched = false;
+    this.camera.moveTo(this.camera.fitted(this.info.bounds_um, ...this.size, this.inset));
+  }
+
+  fullScreen() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else this.box.requestFullscreen?.().catch(() => this.status.say('This browser does not allow full screen here.'));
+  }
+
+  key(event) {
+    const meaning = keyMeaning(event);
+    if (!meaning || !this.stage) return;
+    // Streamlit listens for single letters, too (R runs the page again).
+    event.stopPropagation();
+    event.preventDefault();
+    if (meaning.pan) {
+      this.camera.touched = true;
+      this.camera.panBy(...meaning.pan);
+    } else this.press(meaning.press);
+  }
+
+  sketched(points) {
+    const circles = points.map(([x, y]) => {
+      const circle = document.createElementNS(SVG, 'circle');
+      Object.entries({ class: 'corner', cx: x, cy: y, r: 4 }).forEach(([key, value]) => circle.setAttribute(key, value));
+      return circle;
+    });
+    this.corners.replaceChildren(...circles);
+    this.stage?.use({ drawing: this.tools.tool !== 'pan', busy: this.tools.busy });
+  }
+
+  outlined(points) {
+    this.drafts.stack.push(points.map((point) => this.stage.toUm(point, ...this.size).map(round)));
+    this.tools.use('pan');
+    this.tell();
+  }
+
+  undo() {
+    if (this.tools.back() || !this.drafts.stack.length) return;
+    this.drafts.stack.pop();
+    this.tell();
+  }
+
+  drop() {
+    if (!this.drafts.stack.length) return;
+    this.drafts.stack = [];
+    this.tell();
+  }
+
+  /** Tell the page which region is drawn now. */
+  tell() {
+    const polygon = this.drafts.stack[this.drafts.stack.length - 1];
+    this.drafts.seq = this.send(polygon ? { kind: 'roi', polygon } : { kind: 'clear' });
+    this.showRegions();
+  }
+
+  send(event) {
+    const seq = Date.now();
+    this.component.setStateValue('event', { ...event, seq, slide: this.data.slide });
+    return seq;
+  }
+
+  // ---- pointer ---------------------------------------------------------------------------------
+
+  hover(event) {
+    if (!this.stage?.rgba) return;
+    const at = this.tools.at(event);
+    const um = this.stage.toUm(at, ...this.size);
+    this.status.pointer(um);
+    if (this.tools.tool !== 'pan' || event.buttons || !this.settings.showCells || !this.tools.onCanvas(event)) {
+      this.tooltip.hide();
+      return;
+    }
+    const radius = Math.max(this.info.cell_radius_um * 1.2, HOVER_PX * 2 ** -this.camera.state.zoom);
+    const cell = this.grid.nearest(um[0], um[1], radius, (i) => this.stage.visible(i));
+    if (cell < 0) this.tooltip.hide();
+    else this.tooltip.show(cell, at, this.line(cell), { width: this.size[0], height: this.size[1] });
+  }
+
+  /** What the colour of a cell says: {colour, text}. */
+  line(cell) {
+    if (!this.colouring) return null;
+    const { header, codes } = this.colouring;
+    const code = codes[cell];
+    const [r, g, b] = this.stage.rgba.subarray(4 * cell, 4 * cell + 3);
+    const colour = `rgb(${r} ${g} ${b})`;
+    if (header.kind === 'group') return { colour, text: header.categories[code] ?? 'Unassigned' };
+    return { colour, text: `${header.gene}: ${Math.round(code * header.scale)}` };
+  }
+
+  click(event) {
+    const at = this.tools.at(event);
+    const still = this.pressed && Math.hypot(at[0] - this.pressed[0], at[1] - this.pressed[1]) < CLICK_PX;
+    if (!still || !this.stage || this.tools.tool !== 'pan' || !this.regions.list.length || !this.tools.onCanvas(event)) return;
+    const hit = this.settings.regions ? this.regions.hit(this.stage.toUm(at, ...this.size)) : null;
+    const selected = this.regions.list.find((region) => region.selected);
+    if (hit?.id !== selected?.id) this.send({ kind: 'select', roi_id: hit?.id ?? null });
+  }
+
+  destroy() {
+    this.resized.disconnect();
+    this.tooltip.hide();
+    this.stage?.destroy();
+    this.style.remove();
+    this.box.remove();
+  }
+}

@@ -1,0 +1,292 @@
+"""Bytes that the tissue viewer draws: points, colour codes, outlines, molecules, image tiles.
+
+Everything is read from a slide's memory-mapped index. All numbers are little-endian; the layouts
+below are the contract with ``pages/ui/viewer/src/decode.js``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatialformer_core import files
+from spatialformer_core.arrays import FloatArray
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.service.palette import UNASSIGNED, group_colours
+from spatialformer_core.service.view_images import image_tile
+from spatialformer_core.slides import Polygons, Slide, SlideStore
+
+MAX_GENES = 12
+"""Genes whose molecules one request may ask for."""
+
+TOP_GENES = 6
+_OPEN_SLIDES = 16
+_STEPS = 65_535
+_NO_CODE = 255
+
+
+class SlideView:
+    """What the viewer asks of one slide.
+
+    Parameters
+    ----------
+    slide
+        An open slide of the store.
+    """
+
+    def __init__(self, slide: Slide) -> None:
+        self.slide = slide
+
+    def info(self) -> dict[str, Any]:
+        """Return what the viewer needs before any bytes: extent, tiles, layers that exist."""
+        meta, grid = self.slide.meta, self.slide.grid
+        return {
+            "slide": meta.slide_id,
+            "name": meta.name,
+            "technology": meta.technology,
+            "simulated": meta.simulated,
+            "version": meta.created,
+            "bounds_um": list(meta.bounds_um),
+            "n_cells": meta.n_cells,
+            "n_cells_kept": meta.n_cells_kept,
+            "cell_radius_um": self._cell_radius_um(),
+            "tile_um": grid.tile_um,
+            "tile_origin_um": [grid.x0, grid.y0],
+            "tiles": [grid.nx, grid.ny],
+            "has_polygons": meta.has_polygons,
+            "groups": list(self.slide.group_keys),
+            "images": [image.model_dump(mode="json") for image in meta.images],
+        }
+
+    def points(self) -> bytes:
+        """Return all cells in slide order, quantised to 1/65,535 of the extent.
+
+        Layout: ``u32 n``, ``u32 0``, ``f64 x0, y0, step_x, step_y`` (um), ``u16 x[n]``,
+        ``u16 y[n]``, one bit per cell that passes QC (lowest bit first). At 12 mm the rounding is
+        below 0.1 um; outlines and regions are not rounded.
+        """
+        xy_um = np.asarray(self.slide.xy_um, np.float64)
+        low = xy_um.min(axis=0) if len(xy_um) else np.zeros(2)
+        extent = np.ptp(xy_um, axis=0) if len(xy_um) else np.zeros(2)
+        step = np.where(extent > 0, extent, 1.0) / _STEPS
+        quantised = np.rint((xy_um - low) / step).astype("<u2")
+        passes = np.packbits(np.asarray(self.slide.passes_qc, np.bool_), bitorder="little")
+        return b"".join(
+            (
+                np.array([len(xy_um), 0], "<u4").tobytes(),
+                np.concatenate([low, step]).astype("<f8").tobytes(),
+                quantised[:, 0].tobytes(),
+                quantised[:, 1].tobytes(),
+                passes.tobytes(),
+            )
+        )
+
+    def group_codes(self, key: str) -> bytes:
+        """Return each cell's group.
+
+        Layout: ``u32 bytes_of_json``, JSON (padded with spaces to a multiple of 4), then one code
+        per cell, ``u8`` (255: none) or, with more than 255 groups, ``u16`` (65535: none).
+
+        Raises
+        ------
+        SpatialFormerError
+            If the slide has no such grouping.
+        """
+        groups = self.slide.group(key)
+        codes = np.asarray(groups.codes)
+        n_groups = len(groups.categories)
+        wide = n_groups > _NO_CODE
+        kept = np.asarray(self.slide.passes_qc, np.bool_)
+        header = {
+            "kind": "group",
+            "key": key,
+            "categories": list(groups.categories),
+            "colours": group_colours(n_groups),
+            "unassigned": UNASSIGNED,
+            "cells": _count(codes, n_groups),
+            "kept": _count(codes[kept], n_groups),
+            "n_unassigned": int((codes < 0).sum()),
+            "wide": wide,
+        }
+        missing = 65_535 if wide else _NO_CODE
+        out = np.where(codes < 0, missing, codes).astype("<u2" if wide else "u1")
+        return _with_header(header, out.tobytes())
+
+    def gene_codes(self, gene: str) -> bytes:
+        """Return each cell's transcripts of a gene as ``u8`` (same layout as `group_codes`).
+
+        Counts up to 255 are exact; larger ones are scaled so that ``code * scale`` is the count
+        within one step. ``high`` is the 99.5th percentile of the cells that have any: the
+        brightest colour, so that one doublet does not dim the slide.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the gene is not on the slide's panel.
+        """
+        counts = np.asarray(self.slide.gene_column(gene))
+        largest = float(counts.max()) if len(counts) else 0.0
+        scale = max(1.0, largest / _NO_CODE)
+        present = counts[counts > 0]
+        high = float(np.percentile(present, 99.5)) if len(present) else 1.0
+        header = {
+            "kind": "gene",
+            "gene": gene,
+            "unit": "transcripts per cell",
+            "scale": scale,
+            "high": max(1.0, high),
+            "max": largest,
+            "n_positive": len(present),
+        }
+        # A count of one must not round down to "none".
+        codes = np.maximum(np.rint(counts / scale), counts > 0)
+        return _with_header(header, codes.astype("u1").tobytes())
+
+    def polygon_tile(self, x: int, y: int) -> bytes | None:
+        """Return the outlines of the cells whose centre lies in a tile; None outside the slide.
+
+        Layout: ``u32 n``, ``u32 n_vertices``, ``u32 cell[n]``, ``u32 start[n + 1]``,
+        ``f32 xy[n_vertices][2]`` in um from the corner of tile (0, 0). Cells without an outline
+        are left out.
+        """
+        polygons = self._polygons
+        if polygons is None or not self._has_tile(x, y):
+            return None
+        cells = np.asarray(self.slide.tile_cells(x, y))
+        lengths = polygons.indptr[cells + 1] - polygons.indptr[cells]
+        cells, lengths = cells[lengths > 0], lengths[lengths > 0]
+        start = np.zeros(len(cells) + 1, np.int64)
+        np.cumsum(lengths, out=start[1:])
+        source = np.repeat(polygons.indptr[cells] - start[:-1], lengths) + np.arange(start[-1])
+        return b"".join(
+            (
+                np.array([len(cells), start[-1]], "<u4").tobytes(),
+                cells.astype("<u4").tobytes(),
+                start.astype("<u4").tobytes(),
+                (polygons.xy_um[source] - self._origin_um).astype("<f4").tobytes(),
+            )
+        )
+
+    def transcript_tile(self, x: int, y: int, genes: Sequence[str]) -> bytes | None:
+        """Return the molecules of some genes in a tile; None outside the slide.
+
+        Layout: ``u32 n``, ``f32 xy[n][2]`` in um from the corner of tile (0, 0), ``u8 gene[n]``
+        (position in ``genes``).
+
+        Raises
+        ------
+        SpatialFormerError
+            If no gene or more than `MAX_GENES` are asked for, or one is not on the panel.
+        """
+        if not 0 < len(genes) <= MAX_GENES:
+            raise SpatialFormerError(f"1 to {MAX_GENES} genes can be shown, not {len(genes)}.")
+        unknown = [gene for gene in genes if gene not in self._gene_position]
+        if unknown:
+            raise SpatialFormerError(f"Gene {unknown[0][:40]!r} is not on the slide's panel.")
+        if not self._has_tile(x, y):
+            return None
+        xy_um, gene = self.slide.tile_transcripts(x, y)
+        # Within a tile molecules are sorted by gene: each gene is one slice.
+        columns = np.array([self._gene_position[name] for name in genes])
+        first, last = (np.searchsorted(gene, columns, side) for side in ("left", "right"))
+        parts = [xy_um[a:b] for a, b in zip(first, last, strict=True)]
+        which = np.repeat(np.arange(len(genes)), last - first)
+        local = np.concatenate(parts) - self._origin_um
+        return b"".join(
+            (
+                np.array([len(which)], "<u4").tobytes(),
+                local.astype("<f4").tobytes(),
+                which.astype("u1").tobytes(),
+            )
+        )
+
+    def image_tile(self, name: str, channel: int, level: int, x: int, y: int) -> bytes | None:
+        """Return one tile of an image as JPEG; None outside the image.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the slide has no such image.
+        """
+        return image_tile(self.slide, (name, channel, level, x, y))
+
+    def cell(self, row: int) -> dict[str, Any] | None:
+        """Return what the tooltip says about one cell; None if there is no such row."""
+        slide = self.slide
+        if not 0 <= row < slide.meta.n_cells:
+            return None
+        counts = slide.counts[row : row + 1]
+        top = np.argsort(-counts.data, kind="stable")[:TOP_GENES]
+        groups = {key: slide.group(key) for key in slide.group_keys}
+        area_um2 = float(slide.area_um2[row])
+        return {
+            "id": str(slide.cell_ids[row]),
+            "xy_um": [round(float(value), 2) for value in slide.xy_um[row]],
+            "transcripts": int(slide.n_transcripts[row]),
+            "genes": int(slide.n_genes_per_cell[row]),
+            "area_um2": round(area_um2, 1) if np.isfinite(area_um2) and area_um2 > 0 else None,
+            "passes_qc": bool(slide.passes_qc[row]),
+            "groups": {
+                key: group.categories[group.codes[row]]
+                for key, group in groups.items()
+                if group.codes[row] >= 0
+            },
+            "top_genes": [[slide.genes[counts.indices[at]], int(counts.data[at])] for at in top],
+        }
+
+    @functools.cached_property
+    def _polygons(self) -> Polygons | None:
+        return self.slide.polygons()
+
+    @functools.cached_property
+    def _gene_position(self) -> dict[str, int]:
+        return {gene: position for position, gene in enumerate(self.slide.genes)}
+
+    @property
+    def _origin_um(self) -> NDArray[np.float64]:
+        return np.array([self.slide.grid.x0, self.slide.grid.y0])
+
+    def _has_tile(self, x: int, y: int) -> bool:
+        return 0 <= x < self.slide.grid.nx and 0 <= y < self.slide.grid.ny
+
+    def _cell_radius_um(self) -> float:
+        """Radius of the disc with the median cell's area; 4 um where no areas are known."""
+        area_um2: FloatArray = np.asarray(self.slide.area_um2)
+        area_um2 = area_um2[np.isfinite(area_um2) & (area_um2 > 0)]
+        return float(np.sqrt(np.median(area_um2) / np.pi)) if len(area_um2) else 4.0
+
+
+def _count(codes: NDArray[Any], n_groups: int) -> list[int]:
+    return [int(count) for count in np.bincount(codes[codes >= 0], minlength=n_groups)]
+
+
+def _with_header(header: dict[str, Any], body: bytes) -> bytes:
+    text = json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
+    text += b" " * (-len(text) % 4)
+    return np.array([len(text)], "<u4").tobytes() + text + body
+
+
+def open_view(slide_id: str) -> SlideView:
+    """Return a slide as the viewer sees it; open slides are kept until they are written anew.
+
+    Raises
+    ------
+    SpatialFormerError
+        If there is no such slide.
+    """
+    store = SlideStore(files.home())
+    manifest = store.path(slide_id) / files.MANIFEST
+    if not manifest.is_file():
+        raise SpatialFormerError(f"There is no slide {slide_id!r}.", where="slide")
+    return _open(store.root.parent, slide_id, manifest.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=_OPEN_SLIDES)
+def _open(home: Path, slide_id: str, _written_ns: int) -> SlideView:
+    return SlideView(SlideStore(home).open(slide_id))
