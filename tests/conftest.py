@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -29,6 +32,20 @@ def fixtures_data(shared_data: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recorded outputs at {folder.name}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def bundles() -> ModuleType:
+    """Writers of small source folders (``bundles.py`` beside this file)."""
+    spec = importlib.util.spec_from_file_location(
+        "spatialformer_test_bundles", Path(__file__).with_name("bundles.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)

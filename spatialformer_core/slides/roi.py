@@ -285,6 +285,7 @@ def _single(rings: list[list[tuple[float, float]]], where: str) -> Polygon:
             "Draw a polygon of three points or more.",
         )
     polygon = shapely.Polygon(rings[0], rings[1:])
-    if polygon.area <= 0:
+    # By its hull: a figure of eight has no area either, but it is not empty.
+    if polygon.convex_hull.area <= 0:
         raise SpatialFormerError("It is empty: its area is zero.", where, "Draw it again.")
     return polygon
