@@ -64,7 +64,9 @@ def write_bundle(
     nucleus_label = np.where(has_nucleus, np.cumsum(has_nucleus), 0).astype(np.int32)
     rows = tables.write_transcripts(slide, folder / "transcripts.parquet")
     tables.write_cells(slide, matrix, folder / "cells.parquet")
-    tables.write_outlines(slide, slide.outlines.cell, cell_label, folder / "cell_boundaries.parquet")
+    tables.write_outlines(
+        slide, slide.outlines.cell, cell_label, folder / "cell_boundaries.parquet"
+    )
     tables.write_outlines(
         slide, slide.outlines.nucleus, nucleus_label, folder / "nucleus_boundaries.parquet"
     )
@@ -109,7 +111,9 @@ def _write_he(slide: SimulatedSlide, masks: rasters.Masks, folder: Path, name: s
     morphology_from_px = um_from_px.copy()
     morphology_from_px[:2] /= masks.pixel_size_um
     with atomic_write(folder / f"{name}_he_imagealignment.csv", "w") as stream:
-        stream.writelines(",".join(repr(float(v)) for v in row) + "\n" for row in morphology_from_px)
+        stream.writelines(
+            ",".join(repr(float(v)) for v in row) + "\n" for row in morphology_from_px
+        )
     return um_from_px
 
 

@@ -37,39 +37,27 @@ def cluster_cells(counts: csr_matrix, n_clusters: int, seed: int) -> IntArray:
     norm = np.sqrt(np.asarray(scaled.multiply(scaled).sum(axis=1)).ravel())
     scaled.data /= np.repeat(np.maximum(norm, 1e-12), lengths)
     rng = stream(seed, "clusters")
-    code = _spherical_k_means(
-        scaled.indptr.astype(np.int64),
-        scaled.indices.astype(np.int32),
-        scaled.data,
-        (counts.shape[1], n_clusters),
-        rng.random(n_clusters),
-    )
-    used, code = np.unique(code, return_inverse=True)
-    rank = np.argsort(np.argsort(-np.bincount(code, minlength=len(used)), kind="stable"))
-    return rank[code].astype(np.int32)
+    indptr, indices = scaled.indptr.astype(np.int64), scaled.indices.astype(np.int32)
+    centres = _first_centres(indptr, indices, scaled.data, counts.shape[1], rng.random(n_clusters))
+    code = _spherical_k_means(indptr, indices, scaled.data, centres)
+    used, dense = np.unique(code, return_inverse=True)
+    rank = np.argsort(np.argsort(-np.bincount(dense, minlength=len(used)), kind="stable"))
+    return rank[dense].astype(np.int32)
 
 
 @njit(cache=True)
-def _spherical_k_means(
-    indptr: LongArray,
-    indices: IntArray,
-    data: DoubleArray,
-    shape: tuple[int, int],
-    start: DoubleArray,
-) -> IntArray:
-    """Return the cluster of each row; rows have unit length. ``start`` draws the first centres."""
-    n = len(indptr) - 1
-    n_genes, k = shape
+def _first_centres(
+    indptr: LongArray, indices: IntArray, data: DoubleArray, n_genes: int, start: DoubleArray
+) -> DoubleArray:
+    """Return starting centres ``(genes, k)``: rows drawn far from each other (k-means++).
+
+    ``start`` holds one uniform number for each centre.
+    """
+    n, k = len(indptr) - 1, len(start)
     centres = np.zeros((n_genes, k))
     distance = np.full(n, 1.0)
-    # Each next centre is drawn in proportion to the distance from those before (k-means++).
     for c in range(k):
-        target, chosen = start[c] * distance.sum(), n - 1
-        for i in range(n):
-            target -= distance[i]
-            if target <= 0:
-                chosen = i
-                break
+        chosen = min(int(np.searchsorted(np.cumsum(distance), start[c] * distance.sum())), n - 1)
         for p in range(indptr[chosen], indptr[chosen + 1]):
             centres[indices[p], c] = data[p]
         for i in range(n):
@@ -77,12 +65,20 @@ def _spherical_k_means(
             for p in range(indptr[i], indptr[i + 1]):
                 dot += data[p] * centres[indices[p], c]
             distance[i] = min(distance[i], max(1.0 - dot, 0.0))
+    return centres
+
+
+@njit(cache=True)
+def _spherical_k_means(
+    indptr: LongArray, indices: IntArray, data: DoubleArray, centres: DoubleArray
+) -> IntArray:
+    """Return the cluster of each row of unit length; ``centres`` ``(genes, k)`` are moved."""
+    n, k = len(indptr) - 1, centres.shape[1]
     code = np.zeros(n, np.int32)
-    dots = np.zeros(k)
     for _ in range(_ROUNDS):
-        sums = np.zeros((n_genes, k))
+        sums = np.zeros(centres.shape)
         for i in range(n):
-            dots[:] = 0
+            dots = np.zeros(k)
             for p in range(indptr[i], indptr[i + 1]):
                 for c in range(k):
                     dots[c] += data[p] * centres[indices[p], c]

@@ -108,14 +108,10 @@ def draw_states(
     rng = stream(settings.seed, "states")
     n = len(xy_um)
     pixels = tissue.pixels(xy_um)
-    local, alone, null = rng.integers(0, planted.N_PROGRAMMES, (3, n))
+    alone, local = rng.integers(0, planted.N_PROGRAMMES, (2, n))
     if settings.planted:
         local = tissue.programme[pixels].astype(np.int64)
-    else:
-        local = null
-    has_programme = np.isin(
-        cell_type, [TYPE_INDEX[planted.MACROPHAGE], TYPE_INDEX[planted.T_CELL]]
-    )
+    has_programme = np.isin(cell_type, [TYPE_INDEX[planted.MACROPHAGE], TYPE_INDEX[planted.T_CELL]])
     touching = np.zeros((n, len(planted.CONTACT_GENES)), np.bool_)
     both_ways = np.concatenate([pairs, pairs[:, ::-1]])
     for column, rule in enumerate(planted.CONTACT_GENES):
@@ -249,8 +245,9 @@ def _apply_states(
         if planted_truth:
             touched = states.touching[rows, column]
             mean[touched, panel.index(contact.gene)] *= contact.fold
-    cycle = [column for column, roles in enumerate(panel.roles) if "cycle" in roles]
-    mean[np.ix_(states.cycling[rows], cycle)] = _CYCLING_MEAN
+    for column, roles in enumerate(panel.roles):
+        if "cycle" in roles:
+            mean[states.cycling[rows], column] = _CYCLING_MEAN
 
 
 def _apply_programmes(

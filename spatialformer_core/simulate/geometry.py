@@ -20,7 +20,7 @@ def border(outline: FloatArray, angle: float) -> float:
     ax, ay = outline[k, 0], outline[k, 1]
     bx, by = outline[(k + 1) % n, 0], outline[(k + 1) % n, 1]
     edge = np.cos(angle) * (by - ay) - np.sin(angle) * (bx - ax)
-    return (ax * by - ay * bx) / edge
+    return float((ax * by - ay * bx) / edge)
 
 
 @njit(cache=True)

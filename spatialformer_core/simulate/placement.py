@@ -15,8 +15,8 @@ from spatialformer_core.simulate.tissue import Tissue, Zone, build_tissue
 
 _DENSITY_PER_MM2 = 3700.0
 _CANDIDATES_PER_SLOT = 14
-_AIRSPACE_SHARE = 0.02
-_LUMEN_SHARE = 0.01
+_AIRSPACE_SHARE = 0.0015
+_LUMEN_SHARE = 0.0007
 _GROWTH = 1.01
 
 SPACING_UM: Final[dict[Zone, float]] = {
@@ -116,14 +116,12 @@ def _throw(tissue: Tissue, rng: np.random.Generator) -> DoubleArray:
     n = int(tissue.side_um**2 / smallest**2 * _CANDIDATES_PER_SLOT)
     edge = 6.0
     candidates = rng.uniform(edge, tissue.side_um - edge, (n, 2))
-    zone = tissue.zone[tissue.pixels(candidates)]
-    share = np.ones(len(Zone))
-    share[[Zone.AIRSPACE, Zone.AIRWAY_LUMEN]] = _AIRSPACE_SHARE, _LUMEN_SHARE
+    code = tissue.zone[tissue.pixels(candidates)]
     # Rare cells of the airspace are thinned before they compete for room.
-    keep = (rng.random(n) < share[zone] / _CANDIDATES_PER_SLOT ** (share[zone] < 1)) & (
-        spacing[zone] > 0
-    )
-    candidates, own = candidates[keep], spacing[zone[keep]]
+    share = np.where(spacing > 0, 1.0, 0.0)
+    share[[Zone.AIRSPACE, Zone.AIRWAY_LUMEN]] = _AIRSPACE_SHARE, _LUMEN_SHARE
+    keep = rng.random(n) < share[code]
+    candidates, own = candidates[keep], spacing[code[keep]]
     accepted = _accept(candidates, own, tissue.side_um, float(spacing.max()))
     chosen: DoubleArray = candidates[accepted]
     return chosen[rng.permutation(len(chosen))]
@@ -174,6 +172,6 @@ def _draw_types(tissue: Tissue, xy_um: DoubleArray, rng: np.random.Generator) ->
     # Zones without cells are never looked up; ones keep the division defined.
     total = np.maximum(table.sum(axis=1, keepdims=True), 1e-9)
     cumulative = np.cumsum(table / total, axis=1)
-    zone = tissue.zone[tissue.pixels(xy_um)]
-    drawn = (rng.random(len(xy_um))[:, None] > cumulative[zone]).sum(axis=1)
-    return np.minimum(drawn, len(CELL_TYPES) - 1).astype(np.int32)
+    row = cumulative[tissue.zone[tissue.pixels(xy_um)]]
+    drawn = (rng.random(len(xy_um))[:, None] > row).sum(axis=1)
+    return np.asarray(np.minimum(drawn, len(CELL_TYPES) - 1), np.int32)

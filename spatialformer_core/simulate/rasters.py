@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from spatialformer_core.arrays import DoubleArray, FloatArray, IntArray
@@ -21,8 +22,8 @@ from spatialformer_core.simulate.shapes import rasterise
 from spatialformer_core.simulate.slide import SimulatedSlide
 from spatialformer_core.simulate.tissue import RESOLUTION_UM, Zone
 
-Labels = np.ndarray[tuple[int, int], np.dtype[np.uint32]]
-Picture = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+Labels = NDArray[np.uint32]
+Picture = NDArray[np.uint8]
 
 _MARGIN_UM = 30.0
 # Absorption of red, green and blue by haematoxylin and by eosin.
@@ -72,13 +73,13 @@ def draw_masks(slide: SimulatedSlide, nucleus_label: IntArray) -> Masks:
     )
 
 
-def draw_dapi(slide: SimulatedSlide, masks: Masks) -> np.ndarray[tuple[int, int], np.dtype[np.uint16]]:
+def draw_dapi(slide: SimulatedSlide, masks: Masks) -> NDArray[np.uint16]:
     """Return a nuclear stain, uint16, shape of the masks."""
     brightness = stream(slide.settings.seed, "dapi").uniform(0.6, 1.4, slide.n_cells + 1)
     stain = _speckle(masks.nuclei, brightness.astype(np.float32), masks.pixel_size_um)
     blurred = gaussian_filter(stain, 0.45 / masks.pixel_size_um, output=np.float32, truncate=2.5)
     # Steps of 8: the noise of a camera is no information worth storing.
-    return (np.clip(blurred, 0, 8000).astype(np.uint16) // 8) * 8
+    return np.asarray(np.clip(blurred, 0, 8000) // 8 * 8, np.uint16)
 
 
 def he_affine(slide: SimulatedSlide) -> tuple[DoubleArray, int]:
@@ -113,7 +114,7 @@ def draw_he(slide: SimulatedSlide, masks: Masks, affine: DoubleArray, size: int)
     per_cell = tint[slide.cell_type]
     vary = stream(slide.settings.seed, "tint").lognormal(0, 0.16, per_cell.shape)
     per_cell = np.vstack([np.zeros((1, 3)), per_cell * vary]).astype(np.float32)
-    owner = np.zeros(int(masks.nuclei.max()) + 1, np.int64)
+    owner = np.zeros(int(masks.nuclei.max()) + 1, np.int32)
     with_nucleus = np.flatnonzero(slide.outlines.has_nucleus)
     owner[1:] = with_nucleus[: len(owner) - 1] + 1
     stains = _stain(

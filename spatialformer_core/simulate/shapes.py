@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from spatialformer_core.arrays import BoolArray, DoubleArray, FloatArray, IntArray
@@ -176,12 +177,10 @@ def _nuclei(
     cell: FloatArray, area: DoubleArray, turn: DoubleArray, rng: np.random.Generator
 ) -> FloatArray:
     """Return nuclei: rounded, about a quarter to half of the cell, always inside of it."""
-    n, n_vertices, _ = cell.shape
+    n, n_vertices = len(cell), cell.shape[1]
     reach = np.hypot(cell[..., 0], cell[..., 1])
     angle = np.arange(n_vertices) * (2 * np.pi / n_vertices)
-    radius = np.clip(
-        np.sqrt(area / np.pi) * rng.uniform(0.58, 0.70, n), *_NUCLEUS_RADIUS_UM
-    )
+    radius = np.clip(np.sqrt(area / np.pi) * rng.uniform(0.58, 0.70, n), *_NUCLEUS_RADIUS_UM)
     ratio = rng.uniform(1.0, 1.5, n)
     relative = angle[None, :] - turn[:, None]
     ellipse = radius[:, None] / np.sqrt(
@@ -202,7 +201,7 @@ def rasterise(
     labels: IntArray,
     size_px: int,
     pixel_size_um: float,
-) -> np.ndarray[tuple[int, int], np.dtype[np.uint32]]:
+) -> NDArray[np.uint32]:
     """Return a label picture ``(size_px, size_px)``; 0 is background.
 
     A pixel belongs to a polygon that holds its centre. ``labels`` of 0 are left out.

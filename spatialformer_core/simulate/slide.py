@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from spatialformer_core.arrays import IntArray
@@ -52,7 +53,7 @@ class SimulatedSlide:
     outlines: Outlines
     states: CellStates
     transcripts: Transcripts
-    id_prefix: np.ndarray[tuple[int], np.dtype[np.uint32]]
+    id_prefix: NDArray[np.uint32]
 
     @property
     def n_cells(self) -> int:
@@ -60,7 +61,7 @@ class SimulatedSlide:
         return len(self.cell_type)
 
     @property
-    def cell_ids(self) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+    def cell_ids(self) -> NDArray[np.str_]:
         """Cell ids as the instrument writes them (``aaaaficg-1``), shape ``(n,)``."""
         nibbles = (self.id_prefix[:, None] >> np.arange(28, -1, -4, dtype=np.uint32)) & 15
         letters = _ID_LETTERS[nibbles].view("S8").ravel().astype(str)

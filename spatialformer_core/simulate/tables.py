@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from spatialformer_core.arrays import FloatArray, IntArray
@@ -39,7 +40,11 @@ def write_transcripts(slide: SimulatedSlide, path: Path) -> int:
     t = transcripts.take(order)
     names = [f"{chr(65 + code // 26)}{code % 26 + 1}" for code in range(26 * 26)]
     ids = np.append(slide.cell_ids, UNASSIGNED)
-    number = _FIRST_TRANSCRIPT_ID + (fov_code.astype(np.uint64) << 32) + np.arange(len(t), dtype=np.uint64)
+    number = (
+        _FIRST_TRANSCRIPT_ID
+        + (fov_code.astype(np.uint64) << 32)
+        + np.arange(len(t), dtype=np.uint64)
+    )
     table = pa.table(
         {
             "transcript_id": number,
@@ -58,7 +63,7 @@ def write_transcripts(slide: SimulatedSlide, path: Path) -> int:
     return len(t)
 
 
-def _named(codes: IntArray, names: np.ndarray[Any, Any]) -> Any:
+def _named(codes: IntArray, names: NDArray[Any]) -> Any:
     """Return the names of codes as a plain string column; code -1 is the last name."""
     codes = np.where(codes < 0, len(names) - 1, codes).astype(np.int32)
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names.tolist())).cast(

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from spatialformer_core.arrays import DoubleArray, FloatArray, IntArray
@@ -92,10 +93,10 @@ class Tissue:
     """
 
     side_um: float
-    zone: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
-    angle: np.ndarray[tuple[int, int], np.dtype[np.float32]]
-    programme: np.ndarray[tuple[int, int], np.dtype[np.int8]]
-    structure: np.ndarray[tuple[int, int], np.dtype[np.int16]]
+    zone: NDArray[np.uint8]
+    angle: NDArray[np.float32]
+    programme: NDArray[np.int8]
+    structure: NDArray[np.int16]
     structures: tuple[Structure, ...]
 
     def pixels(self, xy_um: DoubleArray) -> tuple[IntArray, IntArray]:
@@ -152,10 +153,10 @@ class _Layers:
 
     x: FloatArray
     y: FloatArray
-    zone: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
-    angle: np.ndarray[tuple[int, int], np.dtype[np.float32]]
-    programme: np.ndarray[tuple[int, int], np.dtype[np.int8]]
-    structure: np.ndarray[tuple[int, int], np.dtype[np.int16]]
+    zone: NDArray[np.uint8]
+    angle: NDArray[np.float32]
+    programme: NDArray[np.int8]
+    structure: NDArray[np.int16]
 
     def window(self, structure: Structure) -> tuple[slice, slice]:
         """Return the raster window that holds a structure whole."""
@@ -238,8 +239,8 @@ def _jittered_grid(spacing_um: float, side_um: float, rng: np.random.Generator) 
 def _foam(
     x: FloatArray, y: FloatArray, side_um: float, rng: np.random.Generator
 ) -> tuple[
-    np.ndarray[tuple[int, int], np.dtype[np.uint8]],
-    np.ndarray[tuple[int, int], np.dtype[np.float32]],
+    NDArray[np.uint8],
+    NDArray[np.float32],
 ]:
     """Return the zones of bare alveolar tissue and the direction of its septa."""
     seeds = _jittered_grid(_ALVEOLUS_UM, side_um, rng)
@@ -260,12 +261,13 @@ def _foam(
 
 def _lobules(
     x: FloatArray, y: FloatArray, side_um: float, rng: np.random.Generator
-) -> np.ndarray[tuple[int, int], np.dtype[np.int8]]:
+) -> NDArray[np.int8]:
     """Return the contact programme outside granulomas: patches of about 120 um."""
     seeds = _jittered_grid(_LOBULE_UM, side_um, rng)
     programme = rng.integers(0, N_PROGRAMMES, len(seeds)).astype(np.int8)
     _, nearest = cKDTree(seeds).query(np.stack([x, y], axis=-1).reshape(-1, 2))
-    return programme[nearest].reshape(x.shape)
+    lobules: NDArray[np.int8] = programme[nearest].reshape(x.shape)
+    return lobules
 
 
 def _rings(
@@ -372,7 +374,7 @@ def _paint_granuloma(
 
 def _sectors(
     rng: np.random.Generator,
-) -> tuple[DoubleArray, np.ndarray[tuple[int], np.dtype[np.int8]]]:
+) -> tuple[DoubleArray, NDArray[np.int8]]:
     """Return the ascending edges (radians) of a granuloma's lobules and their programmes.
 
     Five lobules for four programmes: the fifth repeats one that it does not touch.

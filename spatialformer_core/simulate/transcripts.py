@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from spatialformer_core.arrays import BoolArray, DoubleArray, FloatArray, IntArray
@@ -66,7 +67,7 @@ class Transcripts:
     def __len__(self) -> int:
         return len(self.feature)
 
-    def take(self, index: np.ndarray[tuple[int], np.dtype[np.integer]]) -> Transcripts:
+    def take(self, index: NDArray[np.integer]) -> Transcripts:
         """Return the given transcripts in the given order."""
         return Transcripts(*(getattr(self, name)[index] for name in self.__slots__))
 
@@ -135,7 +136,7 @@ def _spots(
     """
     panel = load_panel()
     table = np.full((len(CELL_TYPES), panel.n_genes), -1, np.int32)
-    n, n_vertices, _ = outlines.cell.shape
+    n, n_vertices = len(outlines.cell), outlines.cell.shape[1]
     centres: list[FloatArray] = []
 
     def add(turn: DoubleArray, genes: tuple[str, ...], types: tuple[str, ...]) -> None:
@@ -187,7 +188,9 @@ def _spill(
     return cell
 
 
-def _background(settings: SimulationSettings, inside: Transcripts, outlines: Outlines) -> Transcripts:
+def _background(
+    settings: SimulationSettings, inside: Transcripts, outlines: Outlines
+) -> Transcripts:
     """Return transcripts that no cell made: ambient ones and controls.
 
     Half of them lie near cells, half anywhere; those within an outline are counted for that cell.
