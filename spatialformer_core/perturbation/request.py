@@ -1,0 +1,78 @@
+"""What a screen is asked to do; stored with its result, so that it can be run again."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from spatialformer_core.config import FrozenModel, Knockout
+
+UnitKind = Literal["auto", "donor", "slide", "roi", "block"]
+
+MIN_UNITS = 6
+"""Fewer replicate units give effects and intervals and no p-value."""
+
+MIN_PAIRS_PER_UNIT = 10
+"""Near pairs, and far pairs, that a unit needs to count as a replicate."""
+
+MIN_COVERAGE = 0.5
+"""Least share of the slide's panel that the checkpoint must know."""
+
+
+class ScreenRequest(FrozenModel):
+    """Settings of one gene-pair screen.
+
+    Attributes
+    ----------
+    slide_ids, roi_ids
+        Which tissue. No region: the whole slides.
+    regions_geojson
+        Regions given with the request instead of saved ones, GeoJSON in um.
+    groupby, group_left, group_right
+        The two cell types. The left gene is knocked out in the cell of ``group_left``, the right
+        gene in the cell of ``group_right``; if both are one type, gene pairs are unordered.
+    checkpoint_id
+        Which checkpoint.
+    radius_um, far_um
+        Distance of near pairs (at most) and of far pairs (from, to).
+    knockout
+        ``delete`` removes the gene's token, so that later ranks move up; ``mask`` keeps its place.
+    unit
+        Replicate unit; ``auto`` takes the largest with at least 6 levels of 10 near pairs.
+    max_pairs_per_unit
+        Near pairs beyond this are left out at random (seeded).
+    min_support
+        Cell pairs (near and far together) that must carry both genes in a unit for that unit to
+        support the gene pair. Decided on expression alone, before any effect is known.
+    allow_simulated
+        Accept a checkpoint trained on simulated tissue for a real slide; every output is marked.
+    """
+
+    slide_ids: tuple[str, ...] = Field(min_length=1, max_length=256)
+    roi_ids: tuple[str, ...] = Field(default=(), max_length=4096)
+    regions_geojson: str | None = Field(default=None, max_length=8_000_000)
+    groupby: str = Field(min_length=1, max_length=128)
+    group_left: str = Field(min_length=1, max_length=256)
+    group_right: str = Field(min_length=1, max_length=256)
+    checkpoint_id: str = Field(min_length=1, max_length=256)
+    radius_um: float = Field(default=30.0, gt=0, le=100)
+    far_um: tuple[float, float] = (100.0, 300.0)
+    knockout: Knockout = "delete"
+    unit: UnitKind = "auto"
+    seed: int = Field(default=0, ge=0)
+    max_pairs_per_unit: int = Field(default=400, ge=MIN_PAIRS_PER_UNIT, le=20_000)
+    min_support: int = Field(default=5, ge=1)
+    allow_simulated: bool = False
+
+    @model_validator(mode="after")
+    def _check_distances(self) -> Self:
+        if not self.radius_um < self.far_um[0] < self.far_um[1] <= 2000:
+            message = "far_um must be (from, to) with radius_um < from < to <= 2000"
+            raise ValueError(message)
+        return self
+
+    @property
+    def same_type(self) -> bool:
+        """Whether both cells are of one type, so that left and right mean nothing."""
+        return self.group_left == self.group_right

@@ -1,0 +1,97 @@
+"""Streaming sums of effects per replicate unit and gene pair: memory without cell pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from spatialformer_core.arrays import DoubleArray, LongArray
+from spatialformer_core.perturbation.engine import Effects
+from spatialformer_core.perturbation.plan import GenePairIndex
+
+NEAR, FAR = 0, 1
+
+QUANTITIES = ("d", "epsilon", "d_left", "d_right")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over cell pairs; a cell pair that lacks a gene adds nothing to that gene's pairs.
+
+    Attributes
+    ----------
+    index
+        The gene pairs.
+    n_pairs
+        Cell pairs seen, shape ``(2, n_units)``: near, far. One-type screens count each cell pair
+        once per orientation.
+    count
+        Cell pairs that carried both genes, shape ``(2, n_units, n_slots)``.
+    total, square
+        Sums and sums of squares of the `QUANTITIES`, shape ``(4, 2, n_units, n_slots)``.
+    rank
+        Sums of the ranks (from 1) of the left and right gene in near pairs, ``(2, n_slots)``.
+    """
+
+    index: GenePairIndex
+    n_units: int
+    token_to_gene: LongArray
+    n_pairs: LongArray = field(init=False)
+    count: LongArray = field(init=False)
+    total: DoubleArray = field(init=False)
+    square: DoubleArray = field(init=False)
+    rank: DoubleArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        shape = (2, self.n_units, len(self.index))
+        self.n_pairs = np.zeros(shape[:2], np.int64)
+        self.count = np.zeros(shape, np.int64)
+        self.total = np.zeros((len(QUANTITIES), *shape))
+        self.square = np.zeros((len(QUANTITIES), *shape))
+        self.rank = np.zeros((2, len(self.index)))
+
+    def add(self, effects: Effects, side: int, unit: int) -> None:
+        """Add all gene pairs of one oriented cell pair (``side``: 0 near, 1 far)."""
+        self.n_pairs[side, unit] += 1
+        left, right = self.token_to_gene[effects.left], self.token_to_gene[effects.right]
+        slots = self.index.slot[left[:, None], right[None, :]]
+        row, column = np.nonzero(slots >= 0)
+        slot = slots[row, column]
+        # A gene occurs once in a cell, so no slot repeats and plain indexing adds correctly.
+        self.count[side, unit, slot] += 1
+        values = (
+            effects.d_pair[row, column],
+            effects.interaction[row, column],
+            effects.d_left[row],
+            effects.d_right[column],
+        )
+        for number, value in enumerate(values):
+            self.total[number, side, unit, slot] += value
+            self.square[number, side, unit, slot] += value**2
+        if side == NEAR:
+            self.rank[0, slot] += row + 1
+            self.rank[1, slot] += column + 1
+
+    def merge(self, other: Tally) -> None:
+        """Add what another shard of the same screen has counted."""
+        for name in ("n_pairs", "count", "total", "square", "rank"):
+            getattr(self, name).__iadd__(getattr(other, name))
+
+    def mean(self, quantity: str, side: int) -> DoubleArray:
+        """Return the mean over ALL cell pairs of each unit, shape ``(n_units, n_slots)``.
+
+        A cell pair in which a gene is absent counts as zero: there is nothing to knock out.
+        """
+        pairs = np.maximum(self.n_pairs[side], 1)[:, None]
+        mean: DoubleArray = self.total[QUANTITIES.index(quantity), side] / pairs
+        return mean
+
+    def pooled_variance(self, quantity: str, side: int) -> DoubleArray:
+        """Return the variance of the mean over the cell pairs of all units, ``(n_slots,)``."""
+        number = QUANTITIES.index(quantity)
+        n = max(int(self.n_pairs[side].sum()), 2)
+        mean = self.total[number, side].sum(axis=0) / n
+        spread = self.square[number, side].sum(axis=0) / n - mean**2
+        variance: DoubleArray = np.maximum(spread, 0.0) / (n - 1)
+        return variance

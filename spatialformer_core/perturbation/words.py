@@ -1,0 +1,129 @@
+"""The sentences and facts that stand beside every table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spatialformer_core.perturbation.gate import Gate
+from spatialformer_core.perturbation.plan import ScreenPlan
+from spatialformer_core.perturbation.report import COLUMNS
+from spatialformer_core.perturbation.request import MIN_UNITS, ScreenRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALPHA = 0.05
+
+_FAR = {
+    "outside": "outside all regions, each given to the replicate unit nearest to it",
+    "within": "around the near pairs themselves (one cell stays, the other is replaced), because "
+    "there is too little of these types outside the regions",
+}
+_WHOLE = "around the near pairs themselves (one cell stays, the other is replaced)"
+
+
+def describe(
+    plan: ScreenPlan,
+    gate: Gate,
+    request: ScreenRequest,
+    table: pd.DataFrame,
+    marks: list[str],
+) -> dict[str, Any]:
+    """Return what ``screen.json`` says of a finished screen."""
+    reasons = [r for r in (plan.no_p_reason, None if gate.open else gate.reason) if r]
+    return {
+        "format_version": 1,
+        "mode": "exact",
+        "verdict": _verdict(plan, request, table, reasons),
+        "marks": marks,
+        "methods": _methods(plan, gate, request, len(table)),
+        "p_values": not reasons,
+        "no_p_reason": " ".join(reasons) or None,
+        "units": {
+            "kind": plan.units.kind,
+            "block_um": plan.units.block_um,
+            "used": plan.pairs_per_unit,
+            "needed_for_p": MIN_UNITS,
+        },
+        "interval_over": "units" if len(plan.unit_names) > 1 else "cell pairs of one unit",
+        "pairs": {
+            "near_found": plan.n_near_found,
+            "near_used": len(plan.near),
+            "far_used": len(plan.far.pairs),
+            "far_source": plan.far.source,
+            "imbalance_sd": plan.far.imbalance,
+            "near_with_seen_cell": _seen_share(plan),
+        },
+        "tested": len(table),
+        "significant": _significant(table, reasons),
+        "gate": gate.as_dict(),
+        "columns": COLUMNS,
+        "not_computed": {
+            "is_ligand_receptor": "no ligand-receptor table is joined in this version",
+            "spillover": "no spillover model is fitted in this version",
+            "measured_recall": "every pair is exact, so nothing can be missed",
+        },
+        "request": request.model_dump(mode="json"),
+    }
+
+
+def _significant(table: pd.DataFrame, reasons: list[str]) -> dict[str, int] | None:
+    if reasons:
+        return None
+    return {name: int((table[name] < ALPHA).sum()) for name in ("q", "epsilon_q")}
+
+
+def _seen_share(plan: ScreenPlan) -> float | None:
+    seen = []
+    for number, tissue in enumerate(plan.slides.tissues):
+        if tissue.seen is None:
+            return None
+        here = plan.near.slide == number
+        seen.append(tissue.seen[plan.near.left[here]] | tissue.seen[plan.near.right[here]])
+    return round(float(np.mean(np.concatenate(seen))), 4) if len(plan.near) else None
+
+
+def _verdict(
+    plan: ScreenPlan, request: ScreenRequest, table: pd.DataFrame, reasons: list[str]
+) -> str:
+    types = f"{request.group_left}-{request.group_right}"
+    what = (
+        f"{len(table):,} gene pairs tested on {len(plan.near):,} neighbouring {types} pairs and "
+        f"{len(plan.far.pairs):,} far pairs in {len(plan.unit_names)} replicate unit(s) "
+        f"({plan.units.label})"
+    )
+    caution = "This is what the network relies on, not what causes contact."
+    if reasons:
+        return f"{what}: effects and intervals, no p-values. {' '.join(reasons)} {caution}"
+    counts = _significant(table, reasons) or {}
+    return (
+        f"{what}: {counts['q']:,} with q < {ALPHA}, {counts['epsilon_q']:,} with an interaction at "
+        f"q < {ALPHA}. {caution}"
+    )
+
+
+def _methods(plan: ScreenPlan, gate: Gate, request: ScreenRequest, n_tested: int) -> str:
+    regions = any(tissue.regions for tissue in plan.slides.tissues)
+    far = _FAR[plan.far.source] if regions else _WHOLE
+    orientation = (
+        " Both cells are of one type, so each cell pair enters in both orientations and a gene "
+        "pair has no direction."
+        if request.same_type
+        else ""
+    )
+    return (
+        f"Every gene of the {request.group_left} cell was knocked out ({request.knockout}) with "
+        f"every gene of the {request.group_right} cell, exactly, in {len(plan.near):,} pairs "
+        f"within {request.radius_um:g} um and {len(plan.far.pairs):,} far pairs "
+        f"({request.far_um[0]:g}-{request.far_um[1]:g} um) of the same types, matched in depth and "
+        f"number of neighbours, taken {far}.{orientation} The effect is the change of the pair "
+        "logit; a cell pair that lacks one of the genes counts as zero, as nothing can be knocked "
+        "out. Tested is the mean of near minus the mean of far pairs, the replicate being the "
+        f"{plan.units.label} ({len(plan.unit_names)} used), by a moderated t-test where there are "
+        f"at least {MIN_UNITS} units, with Benjamini-Hochberg over all {n_tested:,} gene pairs "
+        f"that reach the support threshold ({request.min_support} cell pairs per unit, set before "
+        f"any effect was known). Epsilon is the effect of both genes less those of each alone. "
+        f"{gate.reason}"
+    )

@@ -1,0 +1,320 @@
+"""Screens on stored slides: from a request to an estimate, a job's result, a page's table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spatialformer_core import files
+from spatialformer_core.arrays import BoolArray, LongArray
+from spatialformer_core.config import FrozenModel, validate
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.perturbation import (
+    ModelFacts,
+    Rates,
+    Region,
+    ScreenEstimate,
+    ScreenRequest,
+    Tissue,
+    read_result,
+    run_screen,
+    write_result,
+)
+from spatialformer_core.perturbation import estimate_screen as estimate
+from spatialformer_core.progress import Cancel, Progress, check, never, silent, staged
+from spatialformer_core.service.checkpoints import checkpoint_folder, show_checkpoint
+from spatialformer_core.service.training_cells import seen_cells
+from spatialformer_core.slides import SlideStore, parse_rois, select_cells
+from spatialformer_core.vocabulary import Vocabulary, coverage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spatialformer_core.slides import Roi, Slide
+
+DEFAULT_RATES = {
+    "two-tower": Rates(encodings_per_s=900.0, evaluations_per_s=500_000.0, measured=False),
+    "cross-encoder": Rates(encodings_per_s=1e9, evaluations_per_s=120.0, measured=False),
+}
+"""Speed of the ``small`` preset on one CPU core, until a screen has measured it here."""
+
+_COOCCURRENCE_CELLS = 4_000
+_COOCCURRENCE_MIN_CELLS = 3
+
+
+class _MeasuredRates(FrozenModel):
+    """What ``rates/<checkpoint>.json`` in the home folder holds."""
+
+    encodings_per_s: float
+    evaluations_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenView:
+    """A finished screen for a page: the table and the facts (see ``screen.json``)."""
+
+    table: pd.DataFrame
+    info: dict[str, Any]
+
+
+def estimate_screen(store: SlideStore, request: ScreenRequest) -> ScreenEstimate:
+    """Return pairs, units, coverage, time and reach of a screen; imports no torch.
+
+    Raises
+    ------
+    SpatialFormerError
+        For everything that would stop the screen itself.
+    """
+    home = store.root.parent
+    info = show_checkpoint(home, request.checkpoint_id)
+    folder = checkpoint_folder(home, request.checkpoint_id)
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    slides = [store.open(slide_id) for slide_id in request.slide_ids]
+    tissues = [make_tissue(s, vocabulary, request, info.provenance) for s in slides]
+    facts = _facts(slides, vocabulary, request.checkpoint_id, info.provenance)
+    return estimate(tissues, facts, request, _rates(home, folder.name, info.architecture))
+
+
+def run_screen_job(params: dict[str, Any], out: Path, progress: Progress, cancel: Cancel) -> None:
+    """Carry out a queued screen; ``params`` is a `ScreenRequest` as JSON."""
+    request = validate(ScreenRequest, params, "screen")
+    home = files.home()
+    folder = checkpoint_folder(home, request.checkpoint_id)
+    run_screen_request(SlideStore(home), request, folder, out, progress=progress, cancel=cancel)
+
+
+def run_screen_request(
+    store: SlideStore,
+    request: ScreenRequest,
+    checkpoint: Path,
+    out: Path,
+    *,
+    progress: Progress = silent,
+    cancel: Cancel = never,
+) -> ScreenView:
+    """Run a screen with a checkpoint folder and write its result into an existing folder.
+
+    Raises
+    ------
+    SpatialFormerError
+        For tissue, types, regions or checkpoints that cannot be screened.
+    Cancelled
+        If the user cancels.
+    """
+    from spatialformer_core.inference import make_scorer
+    from spatialformer_core.model import load_checkpoint
+    from spatialformer_core.vocabulary import tokenise
+
+    progress(0.0, 1.0, "Reading the checkpoint and the slide")
+    loaded = load_checkpoint(checkpoint)
+    slides = [store.open(slide_id) for slide_id in request.slide_ids]
+    tissues = []
+    for slide in slides:
+        check(cancel)
+        tissue = make_tissue(slide, loaded.vocabulary, request, loaded.provenance)
+        ids = loaded.vocabulary.gene_ids(slide.genes)
+        meta = loaded.vocabulary.meta_ids(slide.meta.sample)
+        cells, _ = tokenise(slide.counts, ids, loaded.vocabulary, meta)
+        tissues.append(replace(tissue, cells=cells))
+    facts = _facts(slides, loaded.vocabulary, loaded.name, loaded.provenance, loaded.id)
+    cooccurring = _cooccurring(slides, tissues, loaded.vocabulary, cancel)
+    result = run_screen(
+        tissues,
+        make_scorer(loaded),
+        facts,
+        request,
+        cooccurring=cooccurring,
+        progress=staged(progress, 0.05, 0.98),
+        cancel=cancel,
+    )
+    result.info["slides"] = [
+        {
+            "slide_id": s.meta.slide_id,
+            "created": s.meta.created,
+            "sample": s.meta.sample.model_dump(),
+        }
+        for s in slides
+    ]
+    write_result(result, out)
+    _remember_rates(store.root.parent, checkpoint.name, loaded.config.architecture, result.info)
+    progress(1.0, 1.0, "Done")
+    return ScreenView(result.table, result.info)
+
+
+def screen_result(folder: Path) -> ScreenView:
+    """Read a finished screen.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the folder holds none.
+    """
+    result = read_result(folder)
+    return ScreenView(result.table, result.info)
+
+
+def make_tissue(
+    slide: Slide, vocabulary: Vocabulary, request: ScreenRequest, provenance: dict[str, Any]
+) -> Tissue:
+    """Return a stored slide as a screen sees it, without tokens.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the grouping, a type or a region does not exist.
+    """
+    groups = slide.group(request.groupby)
+    chosen = []
+    for name in (request.group_left, request.group_right):
+        if name not in groups.categories:
+            raise SpatialFormerError(
+                f"There is no type {name!r} in grouping {request.groupby!r}.",
+                where=slide.meta.slide_id,
+                fix=f"Types: {', '.join(groups.categories[:60])}.",
+            )
+        code = groups.categories.index(name)
+        chosen.append(np.asarray(slide.passes_qc) & (np.asarray(groups.codes) == code))
+    presence = _presence(slide, vocabulary, chosen[0] | chosen[1])
+    known = np.diff(presence.indptr) > 0
+    return Tissue(
+        slide_id=slide.meta.slide_id,
+        donor=slide.meta.sample.donor,
+        simulated=slide.meta.simulated,
+        xy_um=np.asarray(slide.xy_um, np.float64),
+        left=chosen[0] & known,
+        right=chosen[1] & known,
+        depth=np.asarray(slide.n_transcripts, np.float64),
+        presence=presence,
+        seen=seen_cells(slide, provenance),
+        regions=_regions(slide, request),
+    )
+
+
+def _presence(slide: Slide, vocabulary: Vocabulary, rows: BoolArray) -> Any:
+    """Return expressed genes by vocabulary column, for the given cells only."""
+    from scipy import sparse
+
+    ids = vocabulary.gene_ids(slide.genes)
+    column = np.where(ids >= 0, ids - vocabulary.gene_offset, -1)
+    counts = slide.counts
+    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    target = column[counts.indices]
+    kept = rows[row] & (target >= 0) & (np.asarray(counts.data) > 0)
+    data = np.ones(int(kept.sum()), np.int32)
+    shape = (counts.shape[0], len(vocabulary.genes))
+    return sparse.csr_matrix((data, (row[kept], target[kept])), shape=shape)
+
+
+def _regions(slide: Slide, request: ScreenRequest) -> tuple[Region, ...]:
+    rois: list[Roi] = []
+    if request.regions_geojson is not None:
+        rois += parse_rois(request.regions_geojson, slide.meta.slide_id, slide.meta.bounds_um)
+    if request.roi_ids:
+        saved = {roi.roi_id: roi for roi in slide.rois()}
+        rois += [saved[roi_id] for roi_id in request.roi_ids if roi_id in saved]
+        if len(request.slide_ids) == 1 and len(saved.keys() & set(request.roi_ids)) < len(
+            set(request.roi_ids)
+        ):
+            missing = next(r for r in request.roi_ids if r not in saved)
+            raise SpatialFormerError(
+                f"The slide has no region {missing[:80]!r}.", slide.meta.slide_id, "Save it first."
+            )
+        if not rois:
+            raise SpatialFormerError(
+                "None of the chosen regions lies on this slide.",
+                slide.meta.slide_id,
+                "Choose a region on each slide, or leave the slide out.",
+            )
+    xy = np.asarray(slide.xy_um)
+    return tuple(Region(roi.name, roi.unit, select_cells(xy, roi.polygon)) for roi in rois)
+
+
+def _facts(
+    slides: list[Slide],
+    vocabulary: Vocabulary,
+    name: str,
+    provenance: dict[str, Any],
+    checkpoint_id: str = "",
+) -> ModelFacts:
+    return ModelFacts(
+        name=name,
+        id=checkpoint_id,
+        simulated=bool(provenance.get("simulated", False)),
+        genes=vocabulary.genes,
+        gene_offset=vocabulary.gene_offset,
+        coverage=min(coverage(slide.genes, vocabulary).fraction for slide in slides),
+        fingerprint=vocabulary.fingerprint,
+    )
+
+
+def _cooccurring(
+    slides: list[Slide], tissues: list[Tissue], vocabulary: Vocabulary, cancel: Cancel
+) -> Any:
+    """Return which gene pairs co-occur inside at least 3 cells of the two types in the regions."""
+    from scipy import sparse
+
+    n_genes = len(vocabulary.genes)
+    total = sparse.csr_matrix((n_genes, n_genes), dtype=np.int64)
+    for slide, tissue in zip(slides, tissues, strict=True):
+        check(cancel)
+        rows = np.flatnonzero((tissue.left | tissue.right) & tissue.in_any_region)
+        if len(rows) > _COOCCURRENCE_CELLS:
+            rng = np.random.default_rng(0)
+            rows = np.sort(rng.choice(rows, _COOCCURRENCE_CELLS, replace=False))
+        left, right = _gene_pairs_of(slide, rows)
+        ids = vocabulary.gene_ids(slide.genes) - vocabulary.gene_offset
+        one, other = ids[left], ids[right]
+        known = (one >= 0) & (other >= 0)
+        ones = np.ones(int(known.sum()), np.int64)
+        found = sparse.csr_matrix((ones, (one[known], other[known])), shape=(n_genes, n_genes))
+        total = total + found + found.T
+    return total >= _COOCCURRENCE_MIN_CELLS
+
+
+def _gene_pairs_of(slide: Slide, rows: LongArray) -> tuple[LongArray, LongArray]:
+    """Return gene columns of all co-occurring pairs of the given cells."""
+    from spatialformer_core.cooccurrence import cooccurring_pairs
+
+    transcripts = slide.transcripts_by_cell()
+    start, stop = transcripts.indptr[rows], transcripts.indptr[rows + 1]
+    indptr = np.concatenate([[0], np.cumsum(stop - start)]).astype(np.int64)
+    take = np.repeat(start - indptr[:-1], stop - start) + np.arange(indptr[-1])
+    pairs = cooccurring_pairs(
+        np.asarray(transcripts.xyz_um)[take],
+        np.asarray(transcripts.gene)[take].astype(np.int32),
+        indptr,
+        n_genes=len(slide.genes),
+    )
+    return np.asarray(pairs.left, np.int64), np.asarray(pairs.right, np.int64)
+
+
+def _rates_path(home: Path, name: str) -> Path:
+    return home / "rates" / f"{files.check_name(name, 'Checkpoint')}.json"
+
+
+def _rates(home: Path, name: str, architecture: str) -> Rates:
+    path = _rates_path(home, name)
+    if path.is_file():
+        measured = validate(_MeasuredRates, files.read_json(path), str(path))
+        return Rates(measured.encodings_per_s, measured.evaluations_per_s, measured=True)
+    return DEFAULT_RATES.get(architecture, DEFAULT_RATES["cross-encoder"])
+
+
+def _remember_rates(home: Path, name: str, architecture: str, info: dict[str, Any]) -> None:
+    """Scale the default rates so that they would have predicted this screen's time."""
+    cost, rates = info["cost"], DEFAULT_RATES.get(architecture, DEFAULT_RATES["cross-encoder"])
+    expected = (
+        cost["encodings"] / rates.encodings_per_s
+        + cost["head_evaluations"] / rates.evaluations_per_s
+    )
+    if expected <= 0 or cost["effects_seconds"] <= 0:
+        return
+    factor = expected / cost["effects_seconds"]
+    measured = _MeasuredRates(
+        encodings_per_s=rates.encodings_per_s * factor,
+        evaluations_per_s=rates.evaluations_per_s * factor,
+    )
+    files.write_json(_rates_path(home, name), measured.model_dump())

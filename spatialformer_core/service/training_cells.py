@@ -1,0 +1,90 @@
+"""Which cells of a slide a checkpoint has seen, from the split recipe in its provenance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spatialformer_core.arrays import BoolArray
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.evaluation.splits import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    SplitCodes,
+    split_by_recipe,
+)
+
+if TYPE_CHECKING:
+    from spatialformer_core.slides import Slide
+
+_RECIPE_KEYS = ("blocks", "split_recipe", "split")
+_NAMES = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
+
+
+def training_split(slide: Slide, provenance: dict[str, Any]) -> SplitCodes | None:
+    """Return the split codes with which a checkpoint was trained on a slide.
+
+    The recipe is applied to all cells and to the cells that pass quality control; the one whose
+    counts equal those that training recorded is taken.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Codes, shape ``(n,)``; None if the slide took no part or its split cannot be told.
+    """
+    entry = _entry(slide, provenance)
+    recipe = _recipe(entry, provenance)
+    if entry is None or recipe is None:
+        return None
+    recorded = entry.get("split")
+    kept = np.asarray(slide.passes_qc)
+    for cells in (np.ones_like(kept), kept):
+        codes = np.full(len(kept), -1, np.int8)
+        try:
+            codes[cells] = split_by_recipe(np.asarray(slide.xy_um)[cells], recipe)
+        except SpatialFormerError:
+            continue
+        counts = {name: int(np.sum(codes[kept] == code)) for code, name in _NAMES.items()}
+        if isinstance(recorded, dict) and all(
+            recorded.get(name, 0) == n for name, n in counts.items()
+        ):
+            return codes
+    return None
+
+
+def seen_cells(slide: Slide, provenance: dict[str, Any]) -> BoolArray | None:
+    """Return the cells that a checkpoint was trained or selected on.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Shape ``(n,)``; all False for a slide that took no part; None if it took part and nobody
+        can tell which of its cells did.
+    """
+    if not isinstance(provenance.get("trained_on"), list):
+        return None
+    if _entry(slide, provenance) is None:
+        return np.zeros(slide.meta.n_cells, np.bool_)
+    codes = training_split(slide, provenance)
+    if codes is None:
+        return None
+    seen: BoolArray = (codes == TRAIN) | (codes == VALIDATION)
+    return seen
+
+
+def _entry(slide: Slide, provenance: dict[str, Any]) -> dict[str, Any] | None:
+    for entry in provenance.get("trained_on") or []:
+        if isinstance(entry, dict) and entry.get("slide") == slide.meta.slide_id:
+            return entry
+    return None
+
+
+def _recipe(entry: dict[str, Any] | None, provenance: dict[str, Any]) -> dict[str, Any] | None:
+    for place in (entry or {}, provenance):
+        for key in _RECIPE_KEYS:
+            value = place.get(key)
+            if isinstance(value, dict) and "gap_um" in value:
+                return value
+    return None
