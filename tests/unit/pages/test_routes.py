@@ -1,0 +1,211 @@
+"""Data routes: who gets an answer, and which."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from pages.ui import routes, routes_auth
+from pages.ui.viewer import bundle, parse_event
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.service import view
+
+POINTS = np.arange(6, dtype="<f4").tobytes()
+
+
+class OneTile:
+    """A slide with one outline tile, one gene, one image tile and one cell."""
+
+    def info(self):
+        return {"slide": "lung", "version": "1"}
+
+    def points(self):
+        return POINTS
+
+    def group_codes(self, key):
+        return self._named(key, "cell/type")
+
+    def gene_codes(self, gene):
+        return self._named(gene, "HLA-DRB1/2")
+
+    def polygon_tile(self, x, y):
+        return b"ring" if (x, y) == (0, 0) else None
+
+    def transcript_tile(self, x, y, genes):
+        return ",".join(genes).encode() if (x, y) == (0, 0) else None
+
+    def image_tile(self, name, channel, level, x, y):
+        return b"jpeg" if (name, channel, level, x, y) == ("he", 0, 2, 1, 0) else None
+
+    def cell(self, row):
+        return {"id": "a"} if row == 0 else None
+
+    @staticmethod
+    def _named(given, wanted):
+        if given != wanted:
+            raise SpatialFormerError(f"There is no {given!r}.")
+        return b"codes"
+
+
+@pytest.fixture
+def client(monkeypatch):
+    def open_view(slide_id):
+        if slide_id != "lung":
+            raise SpatialFormerError(f"There is no slide {slide_id!r}.")
+        return OneTile()
+
+    monkeypatch.setattr(view, "open_view", open_view)
+    with TestClient(Starlette(routes=routes.ROUTES)) as client:
+        yield client
+
+
+def get(client, path, slide="lung", token=None):
+    token = routes.mint_token("ada", slide) if token is None else token
+    return client.get(f"/sf/v1/{slide}/{path}", headers={routes_auth.HEADER: token})
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("points.bin", POINTS),
+        ("group/cell%2Ftype.bin", b"codes"),
+        ("gene/HLA-DRB1%2F2.bin", b"codes"),
+        ("outlines/0/0.bin", b"ring"),
+        ("molecules/0/0.bin?genes=CD3E,EPCAM", b"CD3E,EPCAM"),
+        ("image/he/0/2/1/0.jpg", b"jpeg"),
+    ],
+)
+def test_bytes_arrive_as_they_are(client, path, body):
+    answer = get(client, path)
+    assert answer.status_code == 200
+    assert answer.content == body
+    assert answer.headers["cache-control"].startswith("private")
+    assert answer.headers["vary"] == routes_auth.HEADER
+
+
+def test_coordinates_are_never_compressed(client):
+    assert get(client, "points.bin").headers["content-encoding"] == "identity"
+    assert "content-encoding" not in get(client, "gene/HLA-DRB1%2F2.bin").headers
+
+
+def test_the_version_is_never_cached(client):
+    answer = get(client, "info.json")
+    assert answer.json()["version"] == "1"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "outlines/1/0.bin",
+        "molecules/0/1.bin?genes=CD3E",
+        "image/he/0/9/0/0.jpg",
+        "image/nope/0/0/0/0.jpg",
+        "gene/NOPE.bin",
+        "group/nope.bin",
+        "cell/1.json",
+        "outlines/-1/0.bin",
+        "nothing",
+    ],
+)
+def test_what_is_not_there_is_404(client, path):
+    assert get(client, path).status_code == 404
+
+
+def test_an_unknown_slide_is_404(client):
+    assert get(client, "info.json", slide="nobody").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["info.json", "points.bin", "outlines/0/0.bin", "cell/0.json"])
+@pytest.mark.parametrize("token", ["", "forged", "a.b.c"])
+def test_without_a_token_nothing_is_told(client, path, token):
+    answer = get(client, path, token=token)
+    assert answer.status_code == 403
+    assert b"lung" not in answer.content
+
+
+def test_a_token_opens_one_slide_only(client):
+    other = routes.mint_token("ada", "kidney")
+    assert get(client, "points.bin", token=other).status_code == 403
+    # Whether another slide exists is not told either.
+    assert get(client, "info.json", slide="nobody", token=other).status_code == 403
+
+
+def test_a_changed_token_is_refused(client):
+    token = routes.mint_token("ada", "lung")
+    changed = ("B" if token[0] == "A" else "A") + token[1:]
+    assert get(client, "points.bin", token=changed).status_code == 403
+
+
+def test_a_token_in_the_address_is_ignored(client):
+    token = routes.mint_token("ada", "lung")
+    assert client.get(f"/sf/v1/lung/points.bin?token={token}").status_code == 403
+
+
+def test_tokens_expire(client, monkeypatch):
+    token = routes.mint_token("ada", "lung")
+    assert get(client, "points.bin", token=token).status_code == 200
+    monkeypatch.setattr(routes_auth, "MAX_AGE_S", -1)
+    assert get(client, "points.bin", token=token).status_code == 403
+
+
+def test_a_token_stays_the_same_for_a_rerun_and_tells_its_owner():
+    token = routes.mint_token("ada", "lung")
+    assert routes.mint_token("ada", "lung") == token
+    assert routes.mint_token("bob", "lung") != token
+    assert routes_auth.owner_of(token, "lung") == "ada"
+    assert routes_auth.owner_of(token, "kidney") is None
+
+
+def test_the_script_is_kept_for_ever_under_the_name_of_its_content(client):
+    answer = client.get(f"/{bundle.bundle_url()}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.content == bundle.BUNDLE.read_bytes()
+    assert client.get("/sf/viewer-000000000000.js").status_code == 404
+
+
+def test_unknown_addresses_are_404_and_not_a_page(client):
+    for path in ("/sf/", "/sf/v2/lung/points.bin", "/sf/v1/lung/../../etc/passwd"):
+        assert client.get(path).status_code == 404
+
+
+SQUARE = [[0, 0], [9, 0], [9, 9.5]]
+
+
+def test_a_drawn_polygon_becomes_an_event():
+    event = parse_event({"kind": "roi", "polygon": SQUARE})
+    assert event.kind == "roi"
+    assert event.polygon == ((0, 0), (9, 0), (9, 9.5))
+    assert parse_event({"kind": "clear"}).polygon == ()
+    assert parse_event({"kind": "select", "roi_id": "r1"}).roi_id == "r1"
+    assert parse_event({"kind": "select", "roi_id": 7}).roi_id is None
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        None,
+        "M0 0",
+        [],
+        SQUARE[:2],
+        [*SQUARE, [1]],
+        [*SQUARE, [1, 2, 3]],
+        [*SQUARE, [1, "2"]],
+        [*SQUARE, [1, float("nan")]],
+        [*SQUARE, [1, float("inf")]],
+        [*SQUARE, [True, False]],
+        [*SQUARE, 5],
+        SQUARE * 1000,
+    ],
+)
+def test_what_is_no_polygon_is_no_event(polygon):
+    assert parse_event({"kind": "roi", "polygon": polygon}) is None
+
+
+def test_an_unknown_event_is_none():
+    assert parse_event({"kind": "eval", "polygon": SQUARE}) is None
+    assert parse_event({}) is None
