@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -22,32 +22,30 @@ def _no_slide() -> None:
     st.page_link("pages/slides.py", label="Register a slide", icon=":material/add_circle:")
 
 
-def _region(meta: SlideMeta, chosen: str) -> tuple[str, Any, float | None]:
-    """Return name, what the service selects by, and area (um2) of the chosen region."""
+def _region(meta: SlideMeta, chosen: str) -> composition.Region:
     if chosen == rois.DRAWN:
         polygon = rois.drawn_polygon_of(meta.slide_id)
         if polygon is not None:
-            return "drawn region", polygon, polygon.area
+            return composition.Region("drawn region", polygon, polygon.area)
     for roi in services().rois(meta.slide_id):
         if roi.roi_id == chosen:
-            return roi.name, roi.roi_id, roi.polygon.area
-    return "whole slide", None, None
+            return composition.Region(roi.name, roi.roi_id, roi.area_um2)
+    return composition.Region("whole slide")
 
 
 def _composition(meta: SlideMeta, chosen: str) -> None:
     if not meta.group_keys:
         st.info("This slide has no cell types; register it again with labels to see composition.")
         return
-    name, selector, area_um2 = _region(meta, chosen)
+    region = _region(meta, chosen)
     keys = list(meta.group_keys)
     first = keys.index(meta.default_group) if meta.default_group in keys else 0
     groupby = keys[first]
     if len(keys) > 1:
         groupby = st.selectbox("Composition by", keys, index=first, width=240)
-    region = services().composition(meta.slide_id, selector, groupby)
+    inside = services().composition(meta.slide_id, region.selector, groupby)
     whole = services().composition(meta.slide_id, None, groupby)
-    composition.view(meta, name, region, whole, area_um2)
-    composition.cell_ids_button(meta, name, selector)
+    composition.view(meta, region, inside, whole)
 
 
 @st.fragment

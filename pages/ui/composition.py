@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,6 +14,16 @@ from pages.ui.text import compact, count, percent
 
 if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """What is shown: its name, what the service selects by, its area (None: the whole slide)."""
+
+    name: str
+    selector: Any = None
+    area_um2: float | None = None
+
 
 _COLUMNS = {
     "group": st.column_config.TextColumn("cell type", width="medium"),
@@ -45,8 +56,8 @@ def beside_slide(region: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
     return table[list(_COLUMNS)].sort_values("cells", ascending=False, ignore_index=True)
 
 
-def _numbers(region: pd.DataFrame, area_um2: float | None) -> None:
-    cells, kept = int(region["cells"].sum()), int(region["kept"].sum())
+def _numbers(inside: pd.DataFrame, area_um2: float | None) -> None:
+    cells, kept = int(inside["cells"].sum()), int(inside["kept"].sum())
     values = [
         ("cells", compact(cells), f"{count(cells)} cells whose centre lies inside."),
         ("pass QC", percent(kept, cells), f"{count(kept)} cells can be analysed by the model."),
@@ -58,42 +69,34 @@ def _numbers(region: pd.DataFrame, area_um2: float | None) -> None:
     cards.figures(values)
 
 
-def view(
-    meta: SlideMeta,
-    name: str,
-    region: pd.DataFrame,
-    whole: pd.DataFrame,
-    area_um2: float | None,
-) -> None:
+def view(meta: SlideMeta, region: Region, inside: pd.DataFrame, whole: pd.DataFrame) -> None:
     """Draw the composition of a region: numbers, chart, table, downloads."""
+    name = region.name
     st.subheader(f"Composition · {name}", anchor=False)
-    if not int(region["cells"].sum()):
+    if not int(inside["cells"].sum()):
         cards.empty("No cell here", "Draw the region over the tissue.", "blur_off")
         return
-    table = beside_slide(region, whole)
+    table = beside_slide(inside, whole)
     left, right = st.columns([1, 1], gap="large")
     with left:
         shown = table[(table["share_roi"] > 0) | (table["share_slide"] > 0.01)]
-        figure = charts.composition(shown, name, beside=area_um2 is not None)
+        figure = charts.composition(shown, name, beside=region.area_um2 is not None)
         charts.draw(figure, f"{meta.slide_id}-composition", "composition", f"Composition of {name}")
     with right:
-        _numbers(region, area_um2)
-        order = list(_COLUMNS) if area_um2 is not None else list(_COLUMNS)[:4]
+        _numbers(inside, region.area_um2)
+        order = list(_COLUMNS) if region.area_um2 is not None else list(_COLUMNS)[:4]
         in_percent = table.assign(
             share_roi=100 * table["share_roi"], share_slide=100 * table["share_slide"]
         )
         st.dataframe(
             in_percent, hide_index=True, column_config=_COLUMNS, column_order=order, height=380
         )
-        downloads.table_buttons(table, f"{meta.slide_id}-{name}-composition", "composition")
-
-
-def cell_ids_button(meta: SlideMeta, name: str, selector: Any) -> None:
-    """Draw the download of the region's cells: id, place, whether they pass QC."""
-    downloads.file_button(
-        "Cells of this region (CSV)",
-        lambda: downloads.csv_bytes(services().cells(meta.slide_id, selector)),
-        f"{meta.slide_id}-{name}-cells.csv",
-        "text/csv",
-        "cell-ids",
-    )
+        with st.container(horizontal=True, gap="small"):
+            downloads.table_buttons(table, f"{meta.slide_id}-{name}-composition", "composition")
+            downloads.file_button(
+                "Its cells (CSV)",
+                lambda: downloads.csv_bytes(services().cells(meta.slide_id, region.selector)),
+                f"{meta.slide_id}-{name}-cells.csv",
+                "text/csv",
+                "cell-ids",
+            )

@@ -46,7 +46,7 @@ def _notes(meta: SlideMeta) -> None:
     if meta.missing:
         sentences = "\n".join(f"- {sentence}" for sentence in meta.missing)
         st.info(f"**Not in the source; all else works.**\n{sentences}", icon=":material/info:")
-    if meta.mismatch:
+    if meta.mismatch and meta.mismatch.get("cells_equal") != 1.0:
         rows = "\n".join(
             f"- {key.replace('_', ' ')}: {compact(v) if v >= 1000 else number(v)}"
             for key, v in meta.mismatch.items()

@@ -99,7 +99,7 @@ def _list(meta: SlideMeta, rois: Sequence[Roi]) -> str:
     key = choice_key(meta.slide_id)
     if st.session_state.get(key) not in names:
         st.session_state[key] = WHOLE
-    areas = {roi.roi_id: f"{roi.polygon.area / 1e6:.3g} mm²" for roi in rois}
+    areas = {roi.roi_id: f"{roi.area_um2 / 1e6:.3g} mm²" for roi in rois}
     return st.radio(
         "Region shown below",
         list(names),

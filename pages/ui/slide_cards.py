@@ -23,7 +23,7 @@ def slide_badges(meta: SlideMeta) -> None:
         labels.append(cards.simulated_badge())
     if meta.missing:
         gone = "\n".join(f"- {sentence}" for sentence in meta.missing)
-        labels.append((f"{plural(len(meta.missing), 'part')} missing", "gray", gone))
+        labels.append((plural(len(meta.missing), "caveat"), "gray", gone))
     cards.badges(labels)
 
 
