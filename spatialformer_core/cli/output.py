@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     cells = [[_text(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     is_number = [
-        bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+        bool(rows) and all(isinstance(row[i], int | float | None) for row in rows)
         for i in range(len(header))
     ]
     for line in (list(header), *cells):
@@ -55,8 +56,8 @@ def _text(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
+        return "-" if math.isnan(value) else f"{value:.4g}"
+    return "-" if value is None else str(value)
 
 
 def terminal_progress() -> Progress:

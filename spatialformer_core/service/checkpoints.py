@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from spatialformer_core import files
 from spatialformer_core.errors import SpatialFormerError
 
 _SHIPPED = Path(__file__).resolve().parents[2] / "data" / "checkpoints"
+_LOG = logging.getLogger(__name__)
 _MAX_TEXT_BYTES = 1 << 20
 
 
@@ -57,8 +59,8 @@ def list_checkpoints(home: Path) -> list[CheckpointInfo]:
     for checkpoint_id, folder in _folders(home):
         try:
             found.append(_read(checkpoint_id, folder))
-        except SpatialFormerError:
-            continue
+        except SpatialFormerError as error:
+            _LOG.warning("Checkpoint %s cannot be read: %s", checkpoint_id, error)
     return found
 
 
@@ -92,6 +94,20 @@ def checkpoint_folder(home: Path, checkpoint_id: str) -> Path:
     return known[checkpoint_id]
 
 
+def find_checkpoint(home: Path, id_or_folder: str) -> Path:
+    """Return a checkpoint's folder from its id or, on the command line, from its path.
+
+    Raises
+    ------
+    SpatialFormerError
+        If it is neither an id nor a folder with a checkpoint.
+    """
+    given = Path(id_or_folder)
+    if id_or_folder not in dict(_folders(home)) and (given / "provenance.json").is_file():
+        return given.resolve()
+    return checkpoint_folder(home, id_or_folder)
+
+
 def _folders(home: Path) -> Iterator[tuple[str, Path]]:
     seen: set[str] = set()
     for root in (_SHIPPED, home / "checkpoints"):
@@ -105,31 +121,29 @@ def _folders(home: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _read(checkpoint_id: str, folder: Path) -> CheckpointInfo:
+    from spatialformer_core.vocabulary import Vocabulary
+
     config = _yaml(folder / "config.yaml")
     provenance = files.read_json(folder / "provenance.json")
-    vocabulary = files.read_json(folder / "vocabulary.json")
-    if not isinstance(provenance, dict) or not isinstance(vocabulary, dict):
-        raise SpatialFormerError("The checkpoint's JSON holds no object.", where=folder.name)
-    tokens = vocabulary.get("tokens")
-    if not isinstance(tokens, list) or "simulated" not in provenance:
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("simulated"), bool):
         raise SpatialFormerError(
-            "The checkpoint lacks its tokens or does not say whether it was trained on simulated "
-            "tissue.",
+            "The checkpoint does not say whether it was trained on simulated tissue.",
             where=folder.name,
         )
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
     card = folder / "MODEL_CARD.md"
     return CheckpointInfo(
         id=checkpoint_id,
         name=str(provenance.get("name") or folder.name),
         architecture=str(config.get("architecture", "unknown")),
         preset=str(config.get("preset", "unknown")),
-        simulated=bool(provenance["simulated"]),
+        simulated=provenance["simulated"],
         trained_on=tuple(
             str(entry.get("slide", entry)) if isinstance(entry, dict) else str(entry)
             for entry in provenance.get("trained_on", [])
         ),
-        n_tokens=len(tokens),
-        n_genes=sum(":" not in str(t) and not str(t).startswith("<") for t in tokens),
+        n_tokens=len(vocabulary.tokens),
+        n_genes=len(vocabulary.genes),
         card=card.read_text("utf-8", "replace")[:_MAX_TEXT_BYTES] if card.is_file() else "",
         provenance=provenance,
     )

@@ -6,10 +6,18 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from scipy import sparse
 
+from spatialformer_core.config import SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import checkpoints, open_services
+from spatialformer_core.vocabulary import build_vocabulary
+
+SAMPLE = SampleMetadata(
+    donor="P1", block="1", condition="Disease", tissue="Lung", species="Human", assay="Xenium"
+)
 
 
 def write_checkpoint(folder, **changes):
@@ -17,8 +25,8 @@ def write_checkpoint(folder, **changes):
     provenance = {"simulated": True, "trained_on": [{"slide": "sim-2", "cells": 5}], **changes}
     (folder / "provenance.json").write_text(json.dumps(provenance))
     (folder / "config.yaml").write_text("architecture: two-tower\npreset: small\n")
-    tokens = ["<PAD>", "<CLS>", "condition:Healthy", "CD3E", "CD68"]
-    (folder / "vocabulary.json").write_text(json.dumps({"tokens": tokens, "medians": [1.0] * 5}))
+    counts = sparse.csr_matrix(np.array([[3, 1], [2, 5]], np.int32))
+    build_vocabulary([(["CD3E", "CD68"], counts)], [SAMPLE]).save(folder / "vocabulary.json")
     (folder / "MODEL_CARD.md").write_text("# Card\nTrained on 2 slides.")
 
 
@@ -39,7 +47,8 @@ def test_shipped_and_own_checkpoints(tmp_path, shipped):
     lung = services.checkpoint("lung")
     assert lung.simulated
     assert (lung.architecture, lung.preset) == ("two-tower", "small")
-    assert (lung.n_tokens, lung.n_genes) == (5, 2)
+    # PAD CLS MASK SEP UNKNOWN, four words of the sample, two genes.
+    assert (lung.n_tokens, lung.n_genes) == (11, 2)
     assert lung.trained_on == ("sim-2",)
     assert "Trained on 2 slides" in lung.card
     assert not services.checkpoint("home.lung").simulated
