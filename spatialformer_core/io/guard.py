@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,19 @@ MAX_COMPRESSION_RATIO = 1_100
 _FREE_BYTES = 1 << 26
 _FILTERS = {1, 2, 3, 4, 5, 6, 32000}
 """HDF5's own filters and LZF: others would load plugins."""
+TIFF_FAULTS = (
+    tifffile.TiffFileError,
+    OSError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    RuntimeError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+)
+"""What tifffile and its codecs raise on damaged files; they have no error of their own for it."""
 _FILENAME = re.compile(r"FileName\s*=\s*(\"[^\"]*\"|'[^']*')")
 
 
@@ -236,7 +250,7 @@ def open_tiff(path: Path, folder: Path) -> tifffile.TiffFile:
     check_file(path, folder)
     try:
         tif = tifffile.TiffFile(path, is_ome=False, _multifile=False)
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError) as error:
+    except TIFF_FAULTS as error:
         raise _refuse(f"The file is no TIFF image: {str(error)[:160]}.", path) from error
     try:
         _check_tiff(tif, path)
@@ -252,9 +266,9 @@ def _check_tiff(tif: tifffile.TiffFile, path: Path) -> None:
         pixels = int(page.imagewidth) * int(page.imagelength)
         stored = sum(page.databytecounts)
         ends = max((a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=True)))
-    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, AttributeError) as error:
+    except TIFF_FAULTS as error:
         raise _refuse(f"Its header cannot be read: {str(error)[:160]}.", path) from error
-    if pixels > MAX_PIXELS or page.samplesperpixel > MAX_CHANNELS:
+    if not 0 < pixels <= MAX_PIXELS or page.samplesperpixel > MAX_CHANNELS:
         raise _refuse(f"It declares {pixels:,} pixels.", path)
     if ends > path.stat().st_size:
         raise _refuse("It is truncated: its pixels end behind the file.", path, "Copy it again.")

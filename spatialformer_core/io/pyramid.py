@@ -120,7 +120,7 @@ def _decode(source: ImageSource, scratch: _Scratch) -> tuple[Image, tuple[str, .
             if source.kind == "he":
                 return _decode_colour(files[0], scratch), ("rgb",)
             return _decode_stains(files, source, scratch)
-        except (ValueError, KeyError, IndexError, OSError, RuntimeError) as error:
+        except guard.TIFF_FAULTS as error:
             raise SpatialFormerError(
                 f"The image is damaged: {str(error)[:160]}.",
                 where=source.paths[0].name,
@@ -148,7 +148,7 @@ def _decode_stains(
     names: list[str] = []
     for tif, path in zip(files, source.paths, strict=True):
         xml = guard.ome_xml(tif, path)
-        own = _channel_pages(tif, xml, several=len(files) > 1)
+        own = _channel_pages(tif, path, several=len(files) > 1)
         stated = images.channel_names(xml)
         if len(files) > 1 and len(stated) == len(files):
             stated = [stated[len(pages)]]
@@ -173,14 +173,24 @@ def _decode_stains(
     return out, tuple(names)
 
 
-def _channel_pages(tif: tifffile.TiffFile, xml: str, *, several: bool) -> list[Any]:
+def _channel_pages(tif: tifffile.TiffFile, path: Path, *, several: bool) -> list[Any]:
     first = tif.pages.first
     same = [page for page in tif.pages if page.shape == first.shape and page.dtype == first.dtype]
-    pixels = images.ome_pixels(xml)
-    depth = int(pixels.get("SizeZ", "1")) if pixels is not None else 1
-    if depth > 1 and len(same) >= depth:
-        return [same[depth // 2]]  # a z-stack: its middle plane is nearest to focus
-    return same[:1] if several else same
+    if several:
+        return same[:1]
+    pixels = images.ome_pixels(guard.ome_xml(tif, path))
+    if pixels is None:
+        return same
+    depth, n_channels = int(pixels.get("SizeZ", "1")), int(pixels.get("SizeC", "1"))
+    # A file that was cut between two planes still opens, with the later ones gone.
+    if len(same) < max(depth, n_channels):
+        raise SpatialFormerError(
+            f"It holds {len(same)} of the {max(depth, n_channels)} planes that it declares.",
+            where=path.name,
+            fix="Copy it again.",
+        )
+    # Of a z-stack the middle plane is nearest to focus.
+    return [same[depth // 2]] if depth > 1 else same[:n_channels]
 
 
 def _halved(level: Image, scratch: _Scratch) -> Image:

@@ -107,7 +107,11 @@ def _experiment(folder: Path, missing: list[str]) -> dict[str, Any]:
         missing.append(f"{EXPERIMENT}: pixel size and software version are not known.")
         return {}
     guard.check_file(folder / EXPERIMENT, folder)
-    values = files.read_json(folder / EXPERIMENT, max_bytes=1 << 20)
+    try:
+        values = files.read_json(folder / EXPERIMENT, max_bytes=1 << 20)
+    except SpatialFormerError as error:
+        # Pages show the message: it names the file, not where it lies on the server.
+        raise SpatialFormerError(error.message, EXPERIMENT, "Copy it again.") from error
     if not isinstance(values, dict):
         raise SpatialFormerError(f"{EXPERIMENT} holds no object.", where=folder.name)
     return values
@@ -197,7 +201,8 @@ def _pixel_size(experiment: dict[str, Any]) -> float | None:
     value = experiment.get("pixel_size")
     if value is None:
         return None
-    if not isinstance(value, int | float) or not math.isfinite(value) or not 0 < value < 1e3:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not 0 < value < 1e3:
         raise SpatialFormerError(f"pixel_size is {str(value)[:40]!r}.", where=EXPERIMENT)
     return float(value)
 
