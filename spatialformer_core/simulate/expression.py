@@ -130,11 +130,17 @@ def draw_states(
 
 
 @cache
-def type_profiles() -> FloatArray:
+def type_profiles(focus: float = 1.0) -> FloatArray:
     """Return mean transcripts of every gene in every type at depth 1, shape ``(types, genes)``.
 
     Planted levels are as listed in ``planted.py``; the rest of a type is scaled so that its total
     fits its RNA content.
+
+    Parameters
+    ----------
+    focus
+        Power that the levels that are not planted are raised to: above 1, fewer genes make up a
+        cell.
     """
     panel = load_panel()
     rng = stream(_PROFILE_SEED, "profiles")
@@ -158,6 +164,7 @@ def type_profiles() -> FloatArray:
     fixed = profile[:, ~free].sum(axis=1)
     # One of four programmes is on in macrophages and T cells, and so is one of their decoys.
     fixed += 2 * planted.PROGRAMME_MEAN * np.isin(CELL_TYPES, [planted.MACROPHAGE, planted.T_CELL])
+    profile[:, free] **= focus
     room = np.maximum(_TRANSCRIPTS_PER_CELL * content - fixed, 20)
     profile[:, free] *= (room / profile[:, free].sum(axis=1))[:, None]
     result = profile.astype(np.float32)
@@ -206,7 +213,7 @@ def transcripts_made(
     """
     panel = load_panel()
     donor = stream(_PROFILE_SEED, "donor", settings.donor).lognormal(0, _DONOR_SD, panel.n_genes)
-    profile = type_profiles() * donor.astype(np.float32)
+    profile = type_profiles(settings.focus) * donor.astype(np.float32)
     mean_area = np.bincount(cell_type, area_um2, len(CELL_TYPES)) / np.maximum(
         np.bincount(cell_type, minlength=len(CELL_TYPES)), 1
     )

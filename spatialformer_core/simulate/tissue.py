@@ -121,7 +121,7 @@ def build_tissue(settings: SimulationSettings, side_um: float) -> Tissue:
         Side of the field of view.
     """
     rng = stream(settings.seed, "tissue")
-    structures = _place(settings, side_um, rng)
+    structures = place_structures(settings, side_um, rng)
     size = int(np.ceil(side_um / RESOLUTION_UM))
     axis = ((np.arange(size) + 0.5) * RESOLUTION_UM).astype(np.float32)
     x, y = np.meshgrid(axis, axis)
@@ -187,7 +187,7 @@ def _waves(
     return total
 
 
-def _place(
+def place_structures(
     settings: SimulationSettings, side_um: float, rng: np.random.Generator
 ) -> tuple[Structure, ...]:
     """Scatter the structures with wide gaps between them."""
