@@ -84,6 +84,17 @@ class ScreenPlan:
     no_p_reason: str | None
 
     @property
+    def left_out(self) -> list[dict[str, Any]]:
+        """Units that hold too few near or far pairs to be replicates, and why."""
+        few_near = [{"unit": name, "why": f"{n} near pairs"} for name, n in self.units.too_small]
+        few_far = [
+            {"unit": name, "why": "too few matched far pairs"}
+            for name in self.units.names
+            if name not in self.unit_names
+        ]
+        return few_near + few_far
+
+    @property
     def pairs_per_unit(self) -> list[dict[str, Any]]:
         """Name and numbers of near and far pairs of each unit."""
         near = np.bincount(self.near_unit, minlength=len(self.unit_names))

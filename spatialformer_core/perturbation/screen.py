@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from spatialformer_core.arrays import BoolArray, LongArray
+from spatialformer_core.arrays import BoolArray, CellTokens, LongArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.perturbation.contrast import build_table
 from spatialformer_core.perturbation.engine import exact_effects
@@ -26,7 +26,7 @@ from spatialformer_core.perturbation.plan import (
 from spatialformer_core.perturbation.report import ScreenResult
 from spatialformer_core.perturbation.request import MIN_COVERAGE, ScreenRequest
 from spatialformer_core.perturbation.tally import FAR, NEAR, Tally
-from spatialformer_core.perturbation.tissue import PairTable, Tissue
+from spatialformer_core.perturbation.tissue import PairTable, Tissue, concatenate
 from spatialformer_core.perturbation.words import describe
 from spatialformer_core.progress import Cancel, Progress, never, silent
 
@@ -183,31 +183,40 @@ def tally_effects(
 ) -> Tally:
     """Return the sums of all exact effects of a plan."""
     tally = Tally(plan.index, len(plan.unit_names), token_to_gene(model))
-    jobs = [(NEAR, plan.near, plan.near_unit), (FAR, plan.far.pairs, plan.far.unit)]
-    total, done = len(plan.near) + len(plan.far.pairs), 0
-    for side, pairs, unit in jobs:
-        for number, tissue in enumerate(plan.slides.tissues):
-            here = np.flatnonzero(pairs.slide == number)
-            # Pairs of one place and unit stand together, so that encodings are shared.
-            here = here[np.lexsort((pairs.left[here], unit[here]))]
-            if not len(here) or tissue.cells is None:
-                continue
-            for effects in exact_effects(
-                scorer,
-                tissue.cells,
-                pairs.left[here],
-                pairs.right[here],
-                knockout=request.knockout,
-                cancel=cancel,
-            ):
-                own = int(unit[here[effects.number]])
-                tally.add(effects, side, own)
-                if request.same_type:
-                    tally.add(effects.mirrored(), side, own)
-                done += 1
-                if done % 20 == 0 or done == total:
-                    progress(0.05 + 0.93 * done / total, 1.0, f"{done:,} of {total:,} cell pairs")
+    # Near and far pairs go together: they share cells, and so encodings.
+    pairs = concatenate([plan.near, plan.far.pairs])
+    unit = np.concatenate([plan.near_unit, plan.far.unit])
+    side = np.repeat([NEAR, FAR], [len(plan.near), len(plan.far.pairs)])
+    done = 0
+    for number, tissue in enumerate(plan.slides.tissues):
+        here = np.flatnonzero(pairs.slide == number)
+        here = here[np.lexsort((pairs.left[here], unit[here]))]
+        if not len(here):
+            continue
+        for effects in exact_effects(
+            scorer,
+            _tokens(tissue),
+            pairs.left[here],
+            pairs.right[here],
+            knockout=request.knockout,
+            cancel=cancel,
+        ):
+            row = here[effects.number]
+            tally.add(effects, int(side[row]), int(unit[row]))
+            if request.same_type:
+                tally.add(effects.mirrored(), int(side[row]), int(unit[row]))
+            done += 1
+            if done % 20 == 0 or done == len(pairs):
+                share = 0.05 + 0.93 * done / len(pairs)
+                progress(share, 1.0, f"{done:,} of {len(pairs):,} cell pairs")
     return tally
+
+
+def _tokens(tissue: Tissue) -> CellTokens:
+    if tissue.cells is None:
+        message = f"slide {tissue.slide_id} was given without tokens"
+        raise ValueError(message)
+    return tissue.cells
 
 
 def token_to_gene(model: ModelFacts) -> LongArray:

@@ -29,12 +29,15 @@ class Units:
         Units with enough near pairs.
     of_pair
         Number of the unit of each near pair, -1 if its unit is too small, shape ``(n,)``.
+    too_small
+        Names and near pairs of the units left out.
     """
 
     kind: str
     block_um: float | None
     names: tuple[str, ...]
     of_pair: LongArray
+    too_small: tuple[tuple[str, int], ...] = ()
 
     @property
     def label(self) -> str:
@@ -67,7 +70,14 @@ def _usable(labels: list[str], kind: str, size: float | None) -> Units:
     names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     enough = counts >= MIN_PAIRS_PER_UNIT
     number = np.where(enough, np.cumsum(enough) - 1, -1)
-    return Units(kind, size, tuple(str(n) for n in names[enough]), number[codes])
+    small = zip(names[~enough], counts[~enough], strict=True)
+    return Units(
+        kind,
+        size,
+        tuple(str(name) for name in names[enough]),
+        number[codes],
+        tuple((str(name), int(n)) for name, n in small),
+    )
 
 
 def _labels(

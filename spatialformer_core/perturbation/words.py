@@ -45,6 +45,7 @@ def describe(
             "kind": plan.units.kind,
             "block_um": plan.units.block_um,
             "used": plan.pairs_per_unit,
+            "left_out": plan.left_out,
             "needed_for_p": MIN_UNITS,
         },
         "interval_over": "units" if len(plan.unit_names) > 1 else "cell pairs of one unit",

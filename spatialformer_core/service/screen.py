@@ -25,7 +25,7 @@ from spatialformer_core.perturbation import (
 )
 from spatialformer_core.perturbation import estimate_screen as estimate
 from spatialformer_core.progress import Cancel, Progress, check, never, silent, staged
-from spatialformer_core.service.checkpoints import checkpoint_folder, show_checkpoint
+from spatialformer_core.service.checkpoints import checkpoint_folder
 from spatialformer_core.service.training_cells import seen_cells
 from spatialformer_core.slides import SlideStore, parse_rois, select_cells
 from spatialformer_core.vocabulary import Vocabulary, coverage
@@ -69,13 +69,13 @@ def estimate_screen(store: SlideStore, request: ScreenRequest) -> ScreenEstimate
         For everything that would stop the screen itself.
     """
     home = store.root.parent
-    info = show_checkpoint(home, request.checkpoint_id)
     folder = checkpoint_folder(home, request.checkpoint_id)
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    provenance = files.read_json(folder / "provenance.json")
     slides = [store.open(slide_id) for slide_id in request.slide_ids]
-    tissues = [make_tissue(s, vocabulary, request, info.provenance) for s in slides]
-    facts = _facts(slides, vocabulary, request.checkpoint_id, info.provenance)
-    return estimate(tissues, facts, request, _rates(home, folder.name, info.architecture))
+    tissues = [make_tissue(s, vocabulary, request, provenance) for s in slides]
+    facts = _facts(slides, vocabulary, request.checkpoint_id, provenance)
+    return estimate(tissues, facts, request, _rates(home, folder))
 
 
 def run_screen_job(params: dict[str, Any], out: Path, progress: Progress, cancel: Cancel) -> None:
@@ -139,7 +139,7 @@ def run_screen_request(
         for s in slides
     ]
     write_result(result, out)
-    _remember_rates(store.root.parent, checkpoint.name, loaded.config.architecture, result.info)
+    _remember_rates(store.root.parent, checkpoint, result.info["cost"])
     progress(1.0, 1.0, "Done")
     return ScreenView(result.table, result.info)
 
@@ -295,17 +295,23 @@ def _rates_path(home: Path, name: str) -> Path:
     return home / "rates" / f"{files.check_name(name, 'Checkpoint')}.json"
 
 
-def _rates(home: Path, name: str, architecture: str) -> Rates:
-    path = _rates_path(home, name)
+def _default_rates(folder: Path) -> Rates:
+    # The web process must not import the model's own reader, which needs torch.
+    is_two_tower = "two-tower" in (folder / "config.yaml").read_text("utf-8")
+    return DEFAULT_RATES["two-tower" if is_two_tower else "cross-encoder"]
+
+
+def _rates(home: Path, folder: Path) -> Rates:
+    path = _rates_path(home, folder.name)
     if path.is_file():
         measured = validate(_MeasuredRates, files.read_json(path), str(path))
         return Rates(measured.encodings_per_s, measured.evaluations_per_s, measured=True)
-    return DEFAULT_RATES.get(architecture, DEFAULT_RATES["cross-encoder"])
+    return _default_rates(folder)
 
 
-def _remember_rates(home: Path, name: str, architecture: str, info: dict[str, Any]) -> None:
+def _remember_rates(home: Path, folder: Path, cost: dict[str, float]) -> None:
     """Scale the default rates so that they would have predicted this screen's time."""
-    cost, rates = info["cost"], DEFAULT_RATES.get(architecture, DEFAULT_RATES["cross-encoder"])
+    rates = _default_rates(folder)
     expected = (
         cost["encodings"] / rates.encodings_per_s
         + cost["head_evaluations"] / rates.evaluations_per_s
@@ -317,4 +323,4 @@ def _remember_rates(home: Path, name: str, architecture: str, info: dict[str, An
         encodings_per_s=rates.encodings_per_s * factor,
         evaluations_per_s=rates.evaluations_per_s * factor,
     )
-    files.write_json(_rates_path(home, name), measured.model_dump())
+    files.write_json(_rates_path(home, folder.name), measured.model_dump())

@@ -19,7 +19,6 @@ from spatialformer_core.evaluation.splits import (
 if TYPE_CHECKING:
     from spatialformer_core.slides import Slide
 
-_RECIPE_KEYS = ("blocks", "split_recipe", "split")
 _NAMES = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 
 
@@ -74,6 +73,11 @@ def seen_cells(slide: Slide, provenance: dict[str, Any]) -> BoolArray | None:
     return seen
 
 
+def took_part(slide: Slide, provenance: dict[str, Any]) -> bool:
+    """Tell whether a checkpoint was trained on this slide."""
+    return _entry(slide, provenance) is not None
+
+
 def _entry(slide: Slide, provenance: dict[str, Any]) -> dict[str, Any] | None:
     for entry in provenance.get("trained_on") or []:
         if isinstance(entry, dict) and entry.get("slide") == slide.meta.slide_id:
@@ -82,9 +86,9 @@ def _entry(slide: Slide, provenance: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _recipe(entry: dict[str, Any] | None, provenance: dict[str, Any]) -> dict[str, Any] | None:
-    for place in (entry or {}, provenance):
-        for key in _RECIPE_KEYS:
-            value = place.get(key)
-            if isinstance(value, dict) and "gap_um" in value:
-                return value
-    return None
+    """Return the split recipe: one per slide under ``blocks``, or one for all."""
+    blocks = provenance.get("blocks")
+    if entry is None or not isinstance(blocks, dict):
+        return None
+    recipe = blocks if "gap_um" in blocks else blocks.get(entry["slide"])
+    return recipe if isinstance(recipe, dict) else None

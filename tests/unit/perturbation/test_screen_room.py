@@ -50,15 +50,12 @@ def test_effects_agree_with_sums_over_pairs_worked_out_from_expression(lab, scre
 
 
 def test_columns_are_those_of_the_design_and_uncomputed_ones_are_empty(screened):
-    assert (
-        list(screened.table.columns)
-        == list(COLUMNS)
-        == (
-            "gene_left gene_right n_pairs n_units d_near d_far d_diff d_low d_high t df p q epsilon "
-            "epsilon_p epsilon_q d_left d_right rank_left rank_right is_ligand_receptor co_occurs "
-            "spillover in_sample"
-        ).split()
+    expected = (
+        "gene_left,gene_right,n_pairs,n_units,d_near,d_far,d_diff,d_low,d_high,t,df,p,q,epsilon,"
+        "epsilon_p,epsilon_q,d_left,d_right,rank_left,rank_right,is_ligand_receptor,co_occurs,"
+        "spillover,in_sample"
     )
+    assert ",".join(screened.table.columns) == ",".join(COLUMNS) == expected
     for name in ("is_ligand_receptor", "spillover", "co_occurs"):
         assert screened.table[name].isna().all()
         assert name in screened.info["not_computed"]
