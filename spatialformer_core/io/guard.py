@@ -21,7 +21,9 @@ from spatialformer_core.errors import SpatialFormerError
 MAX_HDF5_OBJECTS = 100_000
 MAX_HDF5_DEPTH = 32
 MAX_HDF5_BYTES = 1 << 36
-MAX_PARQUET_ROWS = 2_000_000_000
+MAX_PARQUET_ROWS = 1_000_000_000
+MAX_ROWS_PER_BYTE = 16
+"""Tables of places take bytes per row; constant columns would expand a small file to any size."""
 MAX_PARQUET_COLUMNS = 1_000
 MAX_ROW_GROUP_BYTES = 1 << 34
 MAX_THRIFT_BYTES = 1 << 28
@@ -32,6 +34,7 @@ MAX_COMPRESSION_RATIO = 1_100
 """Deflate cannot exceed 1032:1, so a larger declared size is a lie or an unwritten fill value."""
 
 _FREE_BYTES = 1 << 26
+_FREE_ROWS = 1 << 20
 _FILTERS = {1, 2, 3, 4, 5, 6, 32000}
 """HDF5's own filters and LZF: others would load plugins."""
 TIFF_FAULTS = (
@@ -197,7 +200,11 @@ def open_parquet(path: Path, folder: Path, columns: tuple[str, ...]) -> Any:
             path,
             "Copy it again.",
         ) from error
-    _check_footer(file.metadata, path)
+    try:
+        _check_footer(file.metadata, path)
+    except SpatialFormerError:
+        file.close()
+        raise
     absent = [name for name in columns if name not in schema.names]
     if absent:
         raise _refuse(
@@ -219,6 +226,8 @@ def _check_footer(metadata: Any, path: Path) -> None:
         raise _refuse("Its row groups do not add up to the rows it declares.", path)
     if rows > MAX_PARQUET_ROWS or metadata.num_columns > MAX_PARQUET_COLUMNS:
         raise _refuse(f"It declares {rows:,} rows in {metadata.num_columns:,} columns.", path)
+    if rows > _FREE_ROWS + path.stat().st_size * MAX_ROWS_PER_BYTE:
+        raise _refuse(f"It declares {rows:,} rows in {path.stat().st_size:,} bytes.", path)
     largest = max((group.total_byte_size for group in groups), default=0)
     if largest > MAX_ROW_GROUP_BYTES:
         raise _refuse(f"One of its row groups declares {largest:,} bytes.", path)

@@ -186,6 +186,16 @@ def test_parquet_with_many_columns_is_refused(tmp_path) -> None:
         guard.open_parquet(tmp_path / "t.parquet", tmp_path, ())
 
 
+def test_small_parquet_that_expands_is_refused(folder) -> None:
+    n = 3_000_000
+    constant = {"x_location": np.zeros(n, np.float32), "y_location": np.zeros(n, np.float32)}
+    table = pa.table(constant | {"feature_name": pa.array(["A"] * n).dictionary_encode()})
+    pq.write_table(table, folder / "transcripts.parquet", row_group_size=n)
+    assert (folder / "transcripts.parquet").stat().st_size < 50_000
+    with pytest.raises(SpatialFormerError, match="3,000,000 rows in"):
+        read_source(folder)
+
+
 def multi_file_tiff(path, target: str) -> None:
     xml = (
         '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
