@@ -108,7 +108,8 @@ class TwoTowerScorer:
     @torch.no_grad()
     def encode(self, cells: CellTokens) -> EncodedTower:
         """Encode each cell once."""
-        return EncodedTower(_cls(self._model, cells))
+        cls = torch.from_numpy(_cls(self._model, cells)).to(self._model.device)
+        return EncodedTower(self._head.project(cls).cpu().numpy())
 
     @torch.no_grad()
     def score(self, left: Encoded, right: Encoded) -> FloatArray:
@@ -131,9 +132,10 @@ class TwoTowerScorer:
         ]
         return np.concatenate([np.zeros((0, len(right)), np.float32), *parts])
 
+    @torch.no_grad()
     def embed(self, cells: CellTokens) -> FloatArray:
         """Return the CLS state of each single cell, shape ``(n, dim)``."""
-        return self.encode(cells).embedding
+        return _cls(self._model, cells)
 
 
 class CrossEncoderScorer:

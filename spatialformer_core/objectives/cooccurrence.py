@@ -31,19 +31,6 @@ class GenePairSample:
     label: FloatArray
 
 
-def _places(cells: CellTokens, cell: LongArray, token: LongArray) -> LongArray:
-    """Return where each token stands in its cell's ranked genes, -1 if it is not there."""
-    owner = np.repeat(np.arange(cells.n_cells), cells.lengths)
-    width = int(cells.tokens.max(initial=0)) + 2
-    keys = owner * width + cells.tokens
-    order = np.argsort(keys)
-    # A token beyond the batch's largest must not alias one of the next cell.
-    wanted = cell * width + np.minimum(token, width - 1)
-    found = np.searchsorted(keys, wanted, sorter=order)
-    hit = order[np.minimum(found, len(order) - 1)]
-    return np.where(keys[hit] == wanted, hit - cells.indptr[cell], -1)
-
-
 def _negatives(
     cells: CellTokens, taken: LongArray, n: int, width: int, rng: np.random.Generator
 ) -> tuple[LongArray, LongArray, LongArray]:
@@ -78,7 +65,7 @@ def sample_gene_pairs(
     cells
         The batch.
     pairs
-        Co-occurring pairs of the same cells, as token ids.
+        Co-occurring pairs of the same cells, as places in the cell's ranked genes.
     seed
         For example ``(recipe seed, step)``; the sample follows from it alone.
     max_positives
@@ -86,11 +73,7 @@ def sample_gene_pairs(
     """
     rng = np.random.default_rng(seed)
     cell = np.repeat(np.arange(pairs.n_cells), np.diff(pairs.indptr))
-    left = _places(cells, cell, pairs.left.astype(np.int64))
-    right = _places(cells, cell, pairs.right.astype(np.int64))
-    # A gene may be missing from the tokens (no count in the matrix, or cut off by a maximum).
-    known = (left >= 0) & (right >= 0)
-    cell, left, right = cell[known], left[known], right[known]
+    left, right = pairs.left.astype(np.int64), pairs.right.astype(np.int64)
     width = int(cells.lengths.max(initial=0)) + 1
     taken = (cell * width + np.minimum(left, right)) * width + np.maximum(left, right)
     if len(cell) > max_positives:

@@ -38,9 +38,15 @@ def niche_loss(
     return ((predicted - target).square() * known).sum() / known.sum().clamp_min(1.0)
 
 
-def linear_lambda(step: int, n_steps: int) -> float:
-    """Return the weight of the co-occurrence task: from 1 at step 0 to 0 at the last."""
-    return max(0.0, 1.0 - step / max(n_steps - 1, 1))
+def linear_lambda(done: float) -> float:
+    """Return the weight of the co-occurrence task: 1 at the start of training, 0 at its end.
+
+    Parameters
+    ----------
+    done
+        Share of the training that is behind, 0 to 1.
+    """
+    return min(1.0, max(0.0, 1.0 - done))
 
 
 class UncertaintyWeights(nn.Module):

@@ -1,0 +1,25 @@
+"""Training from a recipe and a corpus."""
+
+from __future__ import annotations
+
+from spatialformer_core.trainer.fit import fit
+from spatialformer_core.trainer.recipe import (
+    ModelRecipe,
+    NicheRecipe,
+    ObjectiveRecipe,
+    PairRecipe,
+    TrainRecipe,
+)
+from spatialformer_core.trainer.validation import Quality, Validation, auroc
+
+__all__ = [
+    "ModelRecipe",
+    "NicheRecipe",
+    "ObjectiveRecipe",
+    "PairRecipe",
+    "Quality",
+    "TrainRecipe",
+    "Validation",
+    "auroc",
+    "fit",
+]

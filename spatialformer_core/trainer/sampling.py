@@ -1,0 +1,165 @@
+"""What a training step sees: cells drawn around anchor cells, and the pairs among them.
+
+Every draw follows from the recipe's seed and the step alone, so a run can be taken up anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from spatialformer_core.arrays import FloatArray, LongArray
+from spatialformer_core.cell_graph import BALANCED, EASY, HARD, POSITIVE, Kind
+from spatialformer_core.corpus import Corpus, PairBatches
+from spatialformer_core.trainer.recipe import TrainRecipe
+
+_EASY_PER_POSITIVE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StepCells:
+    """Cells of one step and the labelled pairs among them.
+
+    Attributes
+    ----------
+    rows
+        Rows of the corpus, shape ``(n,)``.
+    left, right
+        Places in ``rows``, shape ``(p,)``.
+    label
+        1.0 for neighbours, shape ``(p,)``.
+    weight
+        Weight of each pair in the loss; sums to 1, half of it on neighbours, shape ``(p,)``.
+    """
+
+    rows: LongArray
+    left: LongArray
+    right: LongArray
+    label: FloatArray
+    weight: FloatArray
+
+
+Draw = Callable[[int], StepCells]
+"""Returns the cells of a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """Up to where cells are neighbours, and where hard negatives lie, in micrometres."""
+
+    radius_um: float
+    hard_um: tuple[float, float]
+
+
+def pairs_among(
+    xy_um: FloatArray, distances: Distances, rng: np.random.Generator
+) -> tuple[LongArray, LongArray]:
+    """Return every near and every hard pair among cells, and random easy ones.
+
+    Returns
+    -------
+    pairs, kinds
+        Rows of ``xy_um``, shape ``(p, 2)``, and `POSITIVE`, `EASY` or `HARD`, shape ``(p,)``.
+    """
+    low, high = distances.hard_um
+    close = cKDTree(xy_um).query_pairs(max(high, distances.radius_um), output_type="ndarray")
+    # The tree's own order is not promised to stay the same.
+    close = close[np.lexsort((close[:, 1], close[:, 0]))]
+    apart = _apart(xy_um, close)
+    near = close[apart <= distances.radius_um]
+    hard = close[(apart >= low) & (apart <= high)]
+    n_easy = _EASY_PER_POSITIVE * max(len(near), 1)
+    easy = rng.integers(len(xy_um), size=(2 * n_easy, 2))
+    easy = easy[_apart(xy_um, easy) > distances.radius_um][:n_easy]
+    kinds = np.repeat([POSITIVE, HARD, EASY], [len(near), len(hard), len(easy)])
+    return np.concatenate([near, hard, easy]), kinds
+
+
+def _apart(xy_um: FloatArray, pairs: LongArray) -> FloatArray:
+    apart: FloatArray = np.hypot(*(xy_um[pairs[:, 0]] - xy_um[pairs[:, 1]]).T)
+    return apart
+
+
+def pair_weights(kinds: LongArray, hard_share: float) -> FloatArray:
+    """Weigh pairs by kind: half for neighbours, ``hard_share`` of the rest for hard negatives.
+
+    A kind that a step lacks leaves its weight to the others.
+    """
+    wanted = np.zeros(3)
+    wanted[[POSITIVE, HARD, EASY]] = 0.5, 0.5 * hard_share, 0.5 * (1 - hard_share)
+    counts = np.bincount(kinds, minlength=3)
+    wanted = np.where(counts > 0, wanted, 0.0)
+    each = wanted / max(wanted.sum(), 1e-12) / np.maximum(counts, 1)
+    weight: FloatArray = each[kinds].astype(np.float32)
+    return weight
+
+
+def tower_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:
+    """Return the draw of a two-tower run.
+
+    Around each anchor come some neighbours and a cell of the hard ring; then all near and all hard
+    pairs among these cells are used, whoever they were drawn for: encoding is dear, pairs are
+    cheap.
+    """
+    neighbors: list[Kind] = ["positive"] * recipe.neighbors_per_seed
+    around: tuple[Kind, ...] = (*neighbors, "hard")
+    batches = PairBatches(
+        corpus,
+        "train",
+        recipe.seeds_per_step * len(around),
+        seed=recipe.seed,
+        kinds=around,
+        hard_um=recipe.pairs.hard_um,
+    )
+    distances = Distances(corpus.radius_um, recipe.pairs.hard_um)
+    xy_um = np.concatenate([shard.xy_um for shard in corpus.shards])
+
+    def draw(step: int) -> StepCells:
+        rng = np.random.default_rng((recipe.seed, step))
+        batch = batches.batch(step)
+        rows = np.unique(np.concatenate([batch.left_cells, batch.right_cells]))
+        slide = corpus.slide_of(rows)
+        pairs, kinds = [], []
+        for number in np.unique(slide):
+            own = np.flatnonzero(slide == number)
+            found, kind = pairs_among(xy_um[rows[own]], distances, rng)
+            pairs.append(own[found])
+            kinds.append(kind)
+        pair, kind = np.concatenate(pairs), np.concatenate(kinds)
+        label = (kind == POSITIVE).astype(np.float32)
+        weight = pair_weights(kind, recipe.pairs.hard_share)
+        return StepCells(rows, pair[:, 0], pair[:, 1], label, weight)
+
+    return draw
+
+
+def cross_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:
+    """Return the draw of a cross-encoder run: around each anchor two neighbours, two negatives.
+
+    Either cell of a pair comes first with the same chance. The record lists all left cells, then
+    all right cells.
+    """
+    batches = PairBatches(
+        corpus,
+        "train",
+        recipe.seeds_per_step * len(BALANCED),
+        seed=recipe.seed,
+        hard_um=recipe.pairs.hard_um,
+    )
+
+    def draw(step: int) -> StepCells:
+        rng = np.random.default_rng((recipe.seed, step))
+        batch = batches.batch(step)
+        n = len(batch.label)
+        swap = rng.random(n) < 0.5
+        left = np.where(swap, batch.right_cells, batch.left_cells)
+        right = np.where(swap, batch.left_cells, batch.right_cells)
+        weight = pair_weights(batch.kind.astype(np.int64), recipe.pairs.hard_share)
+        place = np.arange(n)
+        label = batch.label.astype(np.float32)
+        return StepCells(np.concatenate([left, right]), place, place + n, label, weight)
+
+    return draw

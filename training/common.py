@@ -1,0 +1,56 @@
+"""What the offline doors share: arguments, places below the home folder, progress, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from spatialformer_core import files
+from spatialformer_core.errors import SpatialFormerError
+
+
+def corpus_folder(home: Path, name: str) -> Path:
+    """Return the folder of a corpus."""
+    return home / "corpora" / files.check_name(name, "The corpus")
+
+
+def facts_file(home: Path, name: str) -> Path:
+    """Return the file beside a corpus that says how it was made."""
+    folder = corpus_folder(home, name)
+    return folder.with_name(f"{folder.name}.json")
+
+
+def checkpoint_folder(home: Path, name: str) -> Path:
+    """Return the folder of a checkpoint."""
+    return home / "checkpoints" / files.check_name(name, "The checkpoint")
+
+
+def parser(what: str) -> argparse.ArgumentParser:
+    """Return the arguments that every door has."""
+    made = argparse.ArgumentParser(description=what)
+    made.add_argument("recipe", type=Path, help="YAML recipe")
+    made.add_argument("--home", type=Path, default=None, help="default: $SPATIALFORMER_HOME")
+    made.add_argument(
+        "--replace", action="store_true", help="remove a result of the same name first"
+    )
+    return made
+
+
+def report(done: float, total: float, message: str) -> None:
+    """Write progress to stderr."""
+    share = done / total if total else 1.0
+    sys.stderr.write(f"[{share:4.0%}] {message}\n")
+    sys.stderr.flush()
+
+
+def run(door: Callable[[argparse.Namespace], Path], arguments: argparse.Namespace) -> int:
+    """Run a door; return 0, or 2 with one sentence on stderr if the user can mend it."""
+    try:
+        out = door(arguments)
+    except SpatialFormerError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{out}\n")
+    return 0
