@@ -92,7 +92,7 @@ def _is_inside(root: Path, path: Path) -> bool:
 
 def _kind(path: Path) -> str | None:
     """Guess from names alone; whether it can be read shows when it is ingested."""
-    if (path / "cells.h5ad").is_file():
+    if (path / "cells.h5ad").is_file() and (path / "transcripts.parquet").is_file():
         return "table"
     if (path / "experiment.xenium").is_file() or (path / "cell_feature_matrix.h5").is_file():
         return "xenium"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,19 +17,22 @@ from pathlib import Path
 import pytest
 
 from spatialformer_core import files
-from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.jobs import (
     JobQueue,
     Worker,
     ensure_worker,
+    json_progress,
     live_holders,
     recover,
     result_folder,
     run_job,
+    thread_environment,
 )
 from spatialformer_core.jobs.lease import STALE_S, Lease
 from spatialformer_core.jobs.lock import is_held
 from spatialformer_core.jobs.records import job_folder
+from spatialformer_core.jobs.worker import _parse
 from spatialformer_core.progress import silent
 
 HERE = Path(__file__).parent
@@ -334,3 +340,85 @@ def test_a_worker_that_lost_the_claim_before_the_job_began(queue, monkeypatch):
     with pytest.raises(SpatialFormerError, match="another worker"):
         run_job(queue, job_id, lambda kind: pytest.fail("must not run"), silent)
     assert queue.get(job_id).status == "running"
+
+
+def test_a_job_that_runs_too_long_is_ended(queue, marker, monkeypatch):
+    monkeypatch.setattr("spatialformer_core.jobs.worker._MAX_JOB_S", 0.5)
+    job_id = queue.submit("deaf", {"marker": str(marker)}, "ann")
+    in_process_worker(queue, grace_s=0.2).run()
+    job = queue.get(job_id)
+    assert job.status == "failed"
+    assert "longer than" in job.error
+
+
+def test_the_lease_of_another_machine_is_judged_by_its_heartbeat_alone(queue):
+    assert Lease(queue.database, "cpu", "worker-far").acquire()
+    with queue.database.connection() as connection:
+        # No process of this machine has this id, but it is not this machine's.
+        connection.execute("update lease set host = 'elsewhere', pid = 4194303")
+    assert live_holders(queue.database) == {"cpu": "worker-far"}
+    with queue.database.connection() as connection:
+        connection.execute("update lease set host = ?", (socket.gethostname(),))
+    assert live_holders(queue.database) == {}
+
+
+def test_an_orphan_ends_when_nobody_reads_its_progress():
+    read, write = os.pipe()
+    pipe = os.fdopen(write, "w")
+    report = json_progress(pipe)
+    report(1, 2, "half")
+    assert json.loads(os.read(read, 1000)) == {
+        "share": 0.5,
+        "message": "half",
+        "remaining_s": pytest.approx(0, abs=1),
+    }
+    os.close(read)
+    with pytest.raises(Cancelled, match="gone"):
+        report(2, 2, "all")
+    with contextlib.suppress(BrokenPipeError):
+        pipe.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "parsed"),
+    [
+        ('{"share": 0.5, "message": "x", "remaining_s": 3}', (0.5, "x", 3.0)),
+        ('{"share": 0.5, "message": "x"}', (0.5, "x", None)),
+        ("a library chats", None),
+        ("[1, 2]", None),
+        ('{"share": "much", "message": "x"}', None),
+        ('{"message": "x"}', None),
+        ("", None),
+    ],
+)
+def test_progress_lines_that_are_none_of_ours_are_ignored(line, parsed):
+    assert _parse(line) == parsed
+
+
+def test_jobs_leave_a_core_to_the_web_process(monkeypatch):
+    for cores, threads in ((1, "1"), (2, "1"), (8, "7")):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert set(thread_environment().values()) == {threads}
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_lose_no_job(queue, marker):
+    """Kill worker or job at random moments; every job ends, and every `done` has its result."""
+    rng = random.Random(0)
+    ids = []
+    for _ in range(200):
+        job = {"n": 3, "pause_s": 0.02, "marker": str(marker)}
+        ids.append(queue.submit("count", job, f"owner-{rng.randrange(20)}"))
+        worker = start_worker(queue.home, idle_s=5.0)
+        time.sleep(rng.uniform(0.05, 0.6))
+        worker.kill()
+        worker.wait()
+    in_process_worker(queue, idle_s=3.0).run()
+    jobs = [queue.get(i) for i in ids]
+    assert {job.status for job in jobs} <= {"done", "lost"}
+    for job in jobs:
+        folder = result_folder(queue.home, job.id)
+        assert folder.exists() == (job.status == "done")
+        if job.status == "done":
+            assert files.verify_directory(folder) == []
+    assert sum(job.status == "done" for job in jobs) > 100

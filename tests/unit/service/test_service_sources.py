@@ -23,11 +23,13 @@ def root(tmp_path):
     make(
         folder,
         "pancreas/cells.h5ad",
+        "pancreas/transcripts.parquet",
+        "without-positions/cells.h5ad",
         "run7/experiment.xenium",
         "batch/run8/cell_feature_matrix.h5",
         "batch/notes/readme.txt",
         "loose.h5ad",
-        ".hidden/cells.h5ad",
+        ".hidden/experiment.xenium",
         "plain/readme.txt",
     )
     (folder / "object.zarr").mkdir()
@@ -64,7 +66,7 @@ def test_no_free_path_ever_leads_anywhere(root, bad):
 
 @pytest.mark.security
 def test_a_link_that_leads_outside_is_no_source(root, tmp_path):
-    make(tmp_path / "secret", "cells.h5ad")
+    make(tmp_path / "secret", "experiment.xenium")
     (root / "alias").symlink_to(tmp_path / "secret")
     (root / "inside").symlink_to(root / "pancreas")
     names = {entry.name for entry in list_sources((root,), 100)}
