@@ -6,6 +6,7 @@ are cropped to the image.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import OrderedDict
@@ -199,21 +200,36 @@ def _plane_tile(
     return tile if meta.kind == "he" else tile[..., 0]
 
 
+@functools.lru_cache(maxsize=64)
+def _stretch(low: float, high: float, n_values: int) -> NDArray[np.float32]:
+    """Return the brightness 0..255 of every intensity between two limits."""
+    values = np.arange(n_values, dtype=np.float32)
+    bright: NDArray[np.float32] = np.clip((values - low) / (high - low), 0, 1) * 255
+    return bright
+
+
+@functools.lru_cache(maxsize=64)
+def _lanes(low: float, high: float, n_values: int, colour: int) -> NDArray[np.uint64]:
+    """Return the colour of every intensity, as three 16-bit lanes of one integer."""
+    lanes = np.rint(_stretch(low, high, n_values)[:, None] * _PALETTE[colour]).astype(np.uint64)
+    red, green, blue = np.ascontiguousarray(lanes.T)
+    packed: NDArray[np.uint64] = red | (green << np.uint64(16)) | (blue << np.uint64(32))
+    return packed
+
+
 def _overlay(planes: list[NDArray[Any]], metas: list[ChannelMeta], chosen: list[int]) -> RgbTile:
     """Add the planes, each stretched between its limits by a lookup table, in its colour.
 
     A pixel's three colours travel as 16-bit lanes of one integer, so that a plane costs one gather
-    and one addition: 64 channels of 255 stay within a lane.
+    and one addition: 64 channels of 255 stay within a lane. One plane alone is grey.
     """
+    n_values = int(np.iinfo(planes[0].dtype).max) + 1
+    if len(planes) == 1:
+        grey = np.rint(_stretch(metas[0].low, metas[0].high, n_values)).astype(np.uint8)[planes[0]]
+        return np.repeat(grey[..., None], 3, axis=2)
     total = np.zeros(planes[0].shape, np.uint64)
     for plane, meta, channel in zip(planes, metas, chosen, strict=True):
-        values = np.arange(np.iinfo(plane.dtype).max + 1, dtype=np.float32)
-        bright = np.clip((values - meta.low) / (meta.high - meta.low), 0, 1) * 255
-        grey = len(planes) == 1
-        colour = np.ones(3, np.float32) if grey else _PALETTE[channel % len(_PALETTE)]
-        lanes = np.rint(bright[:, None] * colour).astype(np.uint64)
-        table = lanes[:, 0] | (lanes[:, 1] << np.uint64(16)) | (lanes[:, 2] << np.uint64(32))
-        total += table[plane]
-    lanes = total.astype("<u8", copy=False).view("<u2").reshape(*total.shape, 4)[..., :3]
-    tile: RgbTile = np.minimum(lanes, 255).astype(np.uint8)
+        total += _lanes(meta.low, meta.high, n_values, channel % len(_PALETTE))[plane]
+    split = total.astype("<u8", copy=False).view("<u2").reshape(*total.shape, 4)[..., :3]
+    tile: RgbTile = np.minimum(split, 255).astype(np.uint8)
     return tile
