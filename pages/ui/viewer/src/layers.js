@@ -64,13 +64,13 @@ export function imageLayer({ net, image, channel, opacity, tint, additive, onPro
   });
 }
 
-export function pointsLayer({ points, radiusUm, opacity, visible }) {
+export function pointsLayer({ points, radiusUm, leastPx, opacity, visible }) {
   return new ScatterplotLayer({
     id: 'cells',
     data: points,
     radiusUnits: 'common',
     getRadius: radiusUm,
-    radiusMinPixels: 0.9,
+    radiusMinPixels: leastPx,
     opacity,
     visible,
     stroked: false,

@@ -30,21 +30,20 @@ export class Panel {
   }
 
   /** Redraw the controls; the legend is redrawn by `showLegend`, when colours change. */
-  show(info, settings, images, nRegions) {
+  show(info, settings, { images, image, regions }) {
     this.open = settings.panel;
     this.element.classList.toggle('open', settings.panel);
     this.toggle.setAttribute('aria-expanded', String(settings.panel));
     // Rebuilding while a slider is held would take it out of the hand.
-    const signature = JSON.stringify([info.slide, images, settings.image, [...settings.channels], settings.showImage, nRegions]);
+    const signature = JSON.stringify([info.slide, images, image?.name, [...settings.channels], settings.showImage, regions]);
     if (signature === this.signature) return;
     this.signature = signature;
     this.layers.replaceChildren(
-      ...(images.length ? [this.imageControls(settings, images)] : []),
-      this.cellControls(info, settings, nRegions));
+      ...(images.length ? [this.imageControls(settings, images, image)] : []),
+      this.cellControls(info, settings, regions));
   }
 
-  imageControls(settings, images) {
-    const image = images.find((candidate) => candidate.name === settings.image) ?? images[0];
+  imageControls(settings, images, image) {
     const title = (entry) => (KIND[entry.kind] && images.filter((other) => other.kind === entry.kind).length === 1 ? KIND[entry.kind] : entry.name);
     const choice = images.length > 1
       ? h('select', { 'aria-label': 'Image', onchange: (event) => this.change({ image: event.target.value, channels: new Set([0]) }) },

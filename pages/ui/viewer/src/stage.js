@@ -17,6 +17,9 @@ export const hasWebGL = () => {
   }
 };
 
+/** Smallest radius of a point: few cells must be seen, many must not cover each other. */
+const leastRadius = (n) => (n < 30e3 ? 1.5 : n < 200e3 ? 1.1 : 0.8);
+
 export class Stage {
   /** hooks: onMove(viewState), onFrame(), onReady(), onProblem(error), onLost() */
   constructor(canvas, camera, hooks) {
@@ -104,7 +107,7 @@ export class Stage {
     const near = this.near(info, settings);
     if (!near) this.outlinesReady = false;
     if (this.points) {
-      layers.push(pointsLayer({ points: this.points, radiusUm: info.cell_radius_um * 0.8, opacity: settings.cellOpacity, visible: settings.showCells && !(near && this.outlinesReady) }));
+      layers.push(pointsLayer({ points: this.points, radiusUm: info.cell_radius_um * 0.8, leastPx: leastRadius(this.cells.n), opacity: settings.cellOpacity, visible: settings.showCells && !(near && this.outlinesReady) }));
       if (near) {
         layers.push(outlineLayer({ ...shared, info, rgba: this.rgba, paintId: this.paintId, opacity: settings.cellOpacity, onLoaded: () => this.outlinesLoaded() }));
       }
@@ -119,7 +122,8 @@ export class Stage {
   outlinesLoaded() {
     if (this.outlinesReady) return;
     this.outlinesReady = true;
-    this.hooks.onReady();
+    // deck calls this while it updates its layers and would miss a change made right now.
+    requestAnimationFrame(() => this.hooks.onReady());
   }
 
   imageLayers(image, settings, shared) {

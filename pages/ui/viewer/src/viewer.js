@@ -114,7 +114,7 @@ export class Viewer {
   async refresh() {
     if (!hasWebGL()) {
       this.box.dataset.state = 'no-webgl';
-      this.status.block('This browser cannot draw the tissue', 'It offers no WebGL 2. Switch on hardware acceleration, use another browser, or work with the plain picture that the page draws without it.');
+      this.status.block('This browser cannot draw the tissue', 'It offers no WebGL 2: switch on hardware acceleration or use another browser. Regions can still be imported or drawn by numbers beside this view, and composition and screens work without it.');
       return;
     }
     const { slide } = this.data;
@@ -125,9 +125,9 @@ export class Viewer {
       this.status.loading('');
     } catch (error) {
       if (slide !== this.data.slide) return;
-      this.loading = null;
+      if (!this.stage) this.loading = null;
       this.box.dataset.state = 'failed';
-      this.status.block('The slide could not be loaded', error.message, () => this.refresh());
+      this.status.block(this.stage ? 'The colours could not be loaded' : 'The slide could not be loaded', error.message, () => this.refresh());
     }
   }
 
@@ -168,7 +168,7 @@ export class Viewer {
 
   image() {
     const images = this.images();
-    return images.find((image) => image.name === this.settings.image) ?? images[0] ?? null;
+    return images.find((image) => image.name === this.settings.image) ?? images.find((image) => image.kind === 'he') ?? images[0] ?? null;
   }
 
   async recolour() {
@@ -212,7 +212,7 @@ export class Viewer {
   redraw() {
     if (!this.stage?.points) return;
     this.stage.draw({ net: this.net, info: this.info, settings: this.settings, image: this.image() });
-    this.panel.show(this.info, this.settings, this.images(), this.data.rois.length);
+    this.panel.show(this.info, this.settings, { images: this.images(), image: this.image(), regions: this.data.rois.length });
     this.status.zoom(this.camera.state.zoom);
   }
 
