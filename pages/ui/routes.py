@@ -92,7 +92,7 @@ def _cell(request: Request, slide: SlideView) -> Response:
 def _image(request: Request, slide: SlideView) -> Response:
     at = request.path_params
     body = slide.image_tile(at["name"], at["channel"], at["z"], at["x"], at["y"])
-    return Response(body, media_type="image/jpeg", headers=_AS_IS) if body else _nothing()
+    return Response(body, media_type="image/jpeg", headers=_AS_IS)
 
 
 def _script(request: Request) -> Response:

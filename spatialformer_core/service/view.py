@@ -19,8 +19,8 @@ from spatialformer_core import files
 from spatialformer_core.arrays import FloatArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service.palette import UNASSIGNED, group_colours
-from spatialformer_core.service.view_images import image_tile
 from spatialformer_core.slides import Polygons, Slide, SlideStore
+from spatialformer_core.slides.tiles import image_tile_jpeg
 
 MAX_GENES = 12
 """Genes whose molecules one request may ask for."""
@@ -206,15 +206,15 @@ class SlideView:
             )
         )
 
-    def image_tile(self, name: str, channel: int, level: int, x: int, y: int) -> bytes | None:
-        """Return one tile of an image as JPEG; None outside the image.
+    def image_tile(self, name: str, channel: int, level: int, x: int, y: int) -> bytes:
+        """Return one tile of an image as JPEG: colour for H&E, grey for a channel of a stain.
 
         Raises
         ------
         SpatialFormerError
-            If the slide has no such image.
+            If there is no such image, channel, level or tile.
         """
-        return image_tile(self.slide, (name, channel, level, x, y))
+        return image_tile_jpeg(self.slide, name, channel, z=level, x=x, y=y)
 
     def cell(self, row: int) -> dict[str, Any] | None:
         """Return what the tooltip says about one cell; None if there is no such row."""

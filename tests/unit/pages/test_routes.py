@@ -37,7 +37,9 @@ class OneTile:
         return ",".join(genes).encode() if (x, y) == (0, 0) else None
 
     def image_tile(self, name, channel, level, x, y):
-        return b"jpeg" if (name, channel, level, x, y) == ("he", 0, 2, 1, 0) else None
+        if (name, channel, level, x, y) != ("he", 0, 2, 1, 0):
+            raise SpatialFormerError("There is no such tile.")
+        return b"jpeg"
 
     def cell(self, row):
         return {"id": "a"} if row == 0 else None
