@@ -158,8 +158,8 @@ def read_group_files(folder: Path) -> dict[str, str]:
     return names
 
 
-def write_transcripts(folder: Path, transcripts: IndexedTranscripts, n_cells: int) -> int:
-    """Write the transcripts that lie in cells, sorted by cell; return how many."""
+def write_transcripts(folder: Path, transcripts: IndexedTranscripts, n_cells: int) -> None:
+    """Write the transcripts that lie in cells, sorted by cell."""
     inside = np.flatnonzero(transcripts.cell >= 0)
     order = inside[np.argsort(transcripts.cell[inside], kind="stable")]
     save(folder, "tx_cell_indptr", pointers(transcripts.cell[order], n_cells))
@@ -167,7 +167,6 @@ def write_transcripts(folder: Path, transcripts: IndexedTranscripts, n_cells: in
     save(folder, "tx_gene", transcripts.gene[order])
     if transcripts.qv is not None:
         save(folder, "tx_qv", transcripts.qv[order])
-    return len(order)
 
 
 def write_tiles(

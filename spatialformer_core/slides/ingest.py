@@ -85,32 +85,37 @@ def ingest(
         progress=progress_.staged(progress, 0.0, 0.4),
         cancel=cancel,
     )
-    chosen = default_group(data.cells.groups, options.get("default_group"))
+    built = _Build(data, qc, default_group(data.cells.groups, options.get("default_group")))
+    identity = {"slide_id": slide_id, "name": name, "sample": sample}
+    identity["source"] = source.resolve().name
     progress_.check(cancel)
     with files.atomic_directory(store.path(slide_id), replace=replace) as folder:
-        images = _write_images(folder / "image", data.images, progress, cancel)
-        built = _Build(data, qc)
-        progress(0.6, 1.0, "Writing the index")
-        n_kept = built.write_index(folder / "index")
-        meta = SlideMeta(
-            slide_id=slide_id,
-            name=name,
-            sample=sample,
-            qc=qc,
-            default_group=chosen,
-            images=images,
-            source=source.resolve().name,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            retention_per_type=_retention(data.cells.groups, chosen, built.passes),
-            **built.facts(),
-        )
-        progress_.check(cancel)
-        progress(0.7, 1.0, "Writing the SpatialData store")
-        write_zarr(folder / "slide.zarr", meta, built.arrays, data.transcripts)
-        files.write_json(folder / "meta.json", meta.model_dump(mode="json"))
+        meta = _fill(folder, built, identity, progress_.staged(progress, 0.4, 1.0), cancel)
         progress_.check(cancel)
     progress(1.0, 1.0, "Done")
-    return _report(meta, data.transcripts.n, n_kept)
+    return _report(meta, data.transcripts.n)
+
+
+def _fill(
+    folder: Path,
+    built: _Build,
+    identity: dict[str, Any],
+    progress: progress_.Progress,
+    cancel: progress_.Cancel,
+) -> SlideMeta:
+    """Write everything that a slide consists of into a folder that is not visible yet."""
+    images = _write_images(
+        folder / "image", built.data.images, progress_.staged(progress, 0.0, 0.35), cancel
+    )
+    progress(0.35, 1.0, "Writing the index")
+    built.write_index(folder / "index")
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    meta = SlideMeta(images=images, created=created, **identity, **built.facts())
+    progress_.check(cancel)
+    progress(0.5, 1.0, "Writing the SpatialData store")
+    write_zarr(folder / "slide.zarr", meta, built.arrays, built.data.transcripts)
+    files.write_json(folder / "meta.json", meta.model_dump(mode="json"))
+    return meta
 
 
 def default_group(groups: dict[str, Groups], wanted: str | None) -> str | None:
@@ -141,8 +146,8 @@ def default_group(groups: dict[str, Groups], wanted: str | None) -> str | None:
 class _Build:
     """The arrays of a slide, made from a source under the given thresholds."""
 
-    def __init__(self, data: SourceData, qc: QcThresholds) -> None:
-        self.data, self.qc = data, qc
+    def __init__(self, data: SourceData, qc: QcThresholds, group: str | None) -> None:
+        self.data, self.qc, self.group = data, qc, group
         cells, found = data.cells, data.transcripts
         self.gene = found.gene_of_feature[found.feature]
         self.good = thresholds.passing_quality(found.qv, found.n, qc.min_qv)
@@ -175,8 +180,8 @@ class _Build:
         counts = sparse.csr_matrix((ones, (rows, columns)), shape=data.cells.counts.shape)
         return counts, "transcripts"
 
-    def write_index(self, folder: Path) -> int:
-        """Write the serving index; return the number of transcripts that are analysed."""
+    def write_index(self, folder: Path) -> None:
+        """Write the serving index."""
         folder.mkdir()
         found, cells = self.data.transcripts, self.arrays.cells
         index.write_cells(folder, self.arrays)
@@ -189,7 +194,7 @@ class _Build:
         )
         grid = index.TileGrid.over(self.bounds_um)
         index.write_tiles(folder, grid, kept, cells.xy_um)
-        return index.write_transcripts(folder, kept, len(cells.cell_ids))
+        index.write_transcripts(folder, kept, len(cells.cell_ids))
 
     @property
     def bounds_um(self) -> Bounds:
@@ -226,6 +231,9 @@ class _Build:
         per_cell = np.bincount(data.transcripts.cell[self.analysed], minlength=len(cells.cell_ids))
         matrix_totals = np.asarray(data.cells.counts.sum(axis=1)).ravel()
         return {
+            "qc": self.qc,
+            "default_group": self.group,
+            "retention_per_type": _retention(data.cells.groups, self.group, self.passes),
             "technology": data.technology,
             "simulated": data.simulated,
             "bounds_um": self.bounds_um,
@@ -284,11 +292,11 @@ def _write_images(
     cancel: progress_.Cancel,
 ) -> tuple[ImageMeta, ...]:
     folder.mkdir()
-    written = []
+    written: list[ImageMeta] = []
     for position, source in enumerate(sources):
-        share = 0.4 + 0.2 * position / len(sources)
-        name = files.check_name(source.name, "Image name")
-        inner = progress_.staged(progress, share, share + 0.2 / len(sources))
+        name = _image_name(source.name, {image.name for image in written})
+        share = position / len(sources)
+        inner = progress_.staged(progress, share, share + 1 / len(sources))
         info = write_pyramid(source, folder / f"{name}.ome.tif", inner, cancel)
         channels = tuple(
             ChannelMeta(name=channel, low=low, high=high)
@@ -315,13 +323,20 @@ def _write_images(
     return tuple(written)
 
 
-def _report(meta: SlideMeta, transcripts_in: int, transcripts_kept: int) -> IngestReport:
+def _image_name(stem: str, taken: set[str]) -> str:
+    """Return a file name for an image: letters, digits and ``-``, different from the others."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:40] or "image"
+    numbered = (f"{plain}-{number}" for number in range(2, len(taken) + 3))
+    return plain if plain not in taken else next(name for name in numbered if name not in taken)
+
+
+def _report(meta: SlideMeta, transcripts_in: int) -> IngestReport:
     return IngestReport(
         slide_id=meta.slide_id,
         cells_in=meta.n_cells,
         cells_kept=meta.n_cells_kept,
         transcripts_in=transcripts_in,
-        transcripts_kept=transcripts_kept,
+        transcripts_kept=meta.n_transcripts,
         dropped=meta.dropped,
         retention_per_type=meta.retention_per_type,
         missing=meta.missing,

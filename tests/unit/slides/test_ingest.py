@@ -263,6 +263,17 @@ def test_row_order_of_transcripts_does_not_matter(slides, bundles, tmp_path) -> 
         assert sorted(left) == sorted(right)
 
 
+def test_images_of_any_name_are_kept_apart(slides, bundles, tmp_path) -> None:
+    tissue, store, _, _ = slides
+    folder = bundles.write_table_folder(tmp_path / "named", tissue)
+    for stem in ("my stain (1)", "my stain 1", "é"):
+        bundles.write_stain(folder / f"{stem}.ome.tif", size=64)
+    ingest(folder, store, name="named", sample=SAMPLE, qc=QC)
+    slide = store.open("named")
+    assert [image.name for image in slide.meta.images] == ["my-stain-1", "my-stain-1-2", "image"]
+    assert all(slide.image_path(image.name).is_file() for image in slide.meta.images)
+
+
 def test_importing_slides_is_light() -> None:
     code = (
         "import sys, spatialformer_core.slides;"
