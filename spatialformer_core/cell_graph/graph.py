@@ -57,6 +57,8 @@ def radius_graph(
 
 def restrict(graph: Graph, cells: BoolArray) -> Graph:
     """Keep the edges whose both ends are in ``cells``, shape ``(n,)``; cells keep their index."""
+    if cells.all():
+        return graph
     row = np.repeat(np.arange(graph.n_nodes), graph.degree)
     keep = cells[row] & cells[graph.indices]
     indptr = np.zeros(graph.n_nodes + 1, np.int64)

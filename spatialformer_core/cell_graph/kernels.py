@@ -26,6 +26,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _ROUNDS = 4
 _RING_TRIES = 64
 _EASY_TRIES = 256
+_INSERTION_LIMIT = 48
 
 
 class Grid(NamedTuple):
@@ -144,44 +145,62 @@ def _bin_range(centre: float, origin: float, reach: float, size: float, n: int) 
 
 
 @nb.njit(cache=True)
-def _entries_within(grid: Grid, entry: int, inner2: float, outer2: float, found: IntArray) -> int:
-    """Write the entries at a squared distance in ``(inner2, outer2]``; return their number."""
+def _neighbours(grid: Grid, entry: int, inner2: float, outer2: float, found: IntArray) -> int:
+    """Write the cells at a squared distance in ``(inner2, outer2]``; return their number.
+
+    ``found`` needs one place more than there are neighbours; one place alone means: only count.
+    """
     x, y = grid.x[entry], grid.y[entry]
-    # One rounding step more, so that no bin at exactly the radius is missed.
+    # A little more than the radius, so that rounding hides no bin.
     reach = np.sqrt(outer2) * (1 + 1e-9)
     first_x, last_x = _bin_range(x, grid.x0, reach, grid.bin_um, grid.nx)
     first_y, last_y = _bin_range(y, grid.y0, reach, grid.bin_um, grid.ny)
     n = 0
+    last = len(found) - 1
     for row in range(first_y, last_y + 1):
         lo = grid.start[row * grid.nx + first_x]
         hi = grid.start[row * grid.nx + last_x + 1]
         for other in range(lo, hi):
             dx, dy = grid.x[other] - x, grid.y[other] - y
             d2 = dx * dx + dy * dy
-            if d2 <= outer2 and d2 > inner2 and other != entry:
-                if n < len(found):
-                    found[n] = other
-                n += 1
+            # Without a branch: a third of the tests succeed, no processor predicts them.
+            found[min(n, last)] = grid.order[other]
+            n += (d2 <= outer2) & (d2 > inner2) & (other != entry)
     return n
+
+
+@nb.njit(cache=True)
+def _sort_row(row: IntArray) -> None:
+    if len(row) > _INSERTION_LIMIT:
+        row.sort()
+        return
+    for i in range(1, len(row)):
+        value = row[i]
+        j = i - 1
+        while j >= 0 and row[j] > value:
+            row[j + 1] = row[j]
+            j -= 1
+        row[j + 1] = value
 
 
 @nb.njit(cache=True)
 def link(grid: Grid, inner2: float, outer2: float, indptr: LongArray) -> IntArray:
     """Fill the row pointers and return the neighbours, ascending within a row."""
-    nothing = np.empty(0, np.int32)
+    widest = 0
+    one = np.empty(1, np.int32)
     for entry in range(len(grid.order)):
-        degree = _entries_within(grid, entry, inner2, outer2, nothing)
+        degree = _neighbours(grid, entry, inner2, outer2, one)
         indptr[grid.order[entry] + 1] = degree
+        widest = max(widest, degree)
     for i in range(len(indptr) - 1):
         indptr[i + 1] += indptr[i]
     indices = np.empty(indptr[-1], np.int32)
+    found = np.empty(widest + 2, np.int32)
     for entry in range(len(grid.order)):
         cell = grid.order[entry]
-        row = indices[indptr[cell] : indptr[cell + 1]]
-        _entries_within(grid, entry, inner2, outer2, row)
-        for k in range(len(row)):
-            row[k] = grid.order[row[k]]
-        row.sort()
+        n = _neighbours(grid, entry, inner2, outer2, found)
+        _sort_row(found[:n])
+        indices[indptr[cell] : indptr[cell + 1]] = found[:n]
     return indices
 
 
@@ -251,10 +270,8 @@ def has_ring(grid: Grid, tissue: Tissue, limits: Limits, cells: IntArray) -> Boo
     found = np.zeros(len(cells), np.bool_)
     for i in range(len(cells)):
         x, y = tissue.x[cells[i]], tissue.y[cells[i]]
-        for k in range(_ring_candidates(grid, x, y, limits.hi)):
-            if _in_ring(grid, _ring_entry(grid, x, y, limits.hi, k), x, y, limits):
-                found[i] = True
-                break
+        # A draw finds a cell in two or three tries and searches all only where there is none.
+        found[i] = _draw_ring(grid, x, y, limits, _stream(0, i)) >= 0
     return found
 
 

@@ -24,6 +24,8 @@ from spatialformer_core.cooccurrence.pairs import check_labels, pairs_from_commu
 from spatialformer_core.cooccurrence.runs import check_genes, in_threads, runs
 from spatialformer_core.errors import SpatialFormerError
 
+_LEAST_EXPECTED = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class PairNull:
@@ -40,7 +42,9 @@ class PairNull:
     sd
         Standard deviation of that number, cells being independent, shape ``(n,)``.
     z
-        ``(observed - expected) / sd``; NaN where the null does not vary, shape ``(n,)``.
+        ``(observed - expected) / sd``; NaN where the null does not vary or expects fewer than 5
+        cells, for which neither its estimate nor the normal approximation is good enough; shape
+        ``(n,)``.
     pairs
         The observed pairs of each cell.
     share
@@ -113,7 +117,7 @@ def permuted_pairs(
     sd = np.sqrt(np.bincount(null, weights=variance, minlength=len(distinct)))
     n_observed = np.bincount(seen, minlength=len(distinct))
     z = np.full(len(distinct), np.nan)
-    np.divide(n_observed - expected, sd, out=z, where=sd > 0)
+    np.divide(n_observed - expected, sd, out=z, where=(sd > 0) & (expected >= _LEAST_EXPECTED))
     return PairNull(
         left=(distinct // n_genes).astype(np.int32),
         right=(distinct % n_genes).astype(np.int32),

@@ -35,6 +35,8 @@ def test_expectation_matches_all_permutations() -> None:
     assert null.expected[0] == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / 20_000))
     assert null.sd[0] == pytest.approx(np.sqrt(p * (1 - p)), rel=0.02)
     assert null.share[0] == pytest.approx(null.expected[0], rel=1e-6)
+    # One cell is too few for a normal approximation.
+    assert np.isnan(null.z[0])
 
 
 def cells(n: int, seed: int, *, planted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
