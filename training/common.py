@@ -27,6 +27,25 @@ def checkpoint_folder(home: Path, name: str) -> Path:
     return home / "checkpoints" / files.check_name(name, "The checkpoint")
 
 
+def find_checkpoint(home: Path, beside: Path, name: str) -> Path:
+    """Return where a checkpoint lies: beside the new one, below the home folder, or shipped.
+
+    Raises
+    ------
+    SpatialFormerError
+        If it is nowhere.
+    """
+    shipped = Path(__file__).resolve().parents[1] / "data" / "checkpoints"
+    for folder in (beside / name, checkpoint_folder(home, name), shipped / name):
+        if folder.is_dir():
+            return folder
+    raise SpatialFormerError(
+        f"There is no checkpoint {name!r} to start from.",
+        where=str(home / "checkpoints"),
+        fix="Train it first.",
+    )
+
+
 def parser(what: str) -> argparse.ArgumentParser:
     """Return the arguments that every door has."""
     made = argparse.ArgumentParser(description=what)

@@ -11,8 +11,9 @@ from spatialformer_core import files
 from spatialformer_core.config import load_recipe
 from spatialformer_core.corpus import Corpus
 from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.model import load_checkpoint
 from spatialformer_core.progress import Cancel, Progress, never
-from spatialformer_core.trainer import TrainRecipe, fit
+from spatialformer_core.trainer import Background, TrainRecipe, fit
 from training import common
 
 
@@ -40,14 +41,16 @@ def train(
             fix="Build it with `python -m training.corpus`.",
         )
     facts = files.read_json(facts_file)
+    start = None
+    if recipe.warm_start is not None:
+        start = load_checkpoint(common.find_checkpoint(home, out.parent, recipe.warm_start))
     return fit(
         recipe,
         Corpus.load(folder),
         out,
-        simulated=bool(facts["simulated_slides"]),
+        Background(simulated=bool(facts["simulated_slides"]), facts=facts, start=start),
         progress=progress,
         cancel=cancel,
-        facts=facts,
     )
 
 

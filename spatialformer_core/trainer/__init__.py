@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spatialformer_core.trainer.fit import fit
+from spatialformer_core.trainer.fit import Background, fit
 from spatialformer_core.trainer.recipe import (
     ModelRecipe,
     NicheRecipe,
@@ -13,6 +13,7 @@ from spatialformer_core.trainer.recipe import (
 from spatialformer_core.trainer.validation import Quality, Validation, auroc
 
 __all__ = [
+    "Background",
     "ModelRecipe",
     "NicheRecipe",
     "ObjectiveRecipe",

@@ -14,13 +14,9 @@ if TYPE_CHECKING:
     from spatialformer_core.trainer.fit import Run
 
 
-def provenance(
-    run: Run, corpus: Corpus, *, simulated: bool, seconds: float, facts: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the content of ``provenance.json``."""
+def provenance(run: Run, corpus: Corpus, seconds: float) -> dict[str, Any]:
+    """Return the run's part of ``provenance.json``."""
     return {
-        **facts,
-        "simulated": simulated,
         "trained_on": [
             {
                 "slide": shard.info.slide_id,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from spatialformer_core import files
 from spatialformer_core.corpus import Corpus
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.model import SpatialFormer, build, save_checkpoint
+from spatialformer_core.model import Checkpoint, SpatialFormer, build, save_checkpoint
 from spatialformer_core.objectives import UncertaintyWeights, linear_lambda
 from spatialformer_core.progress import Cancel, Estimate, Progress, check, never, silent
 from spatialformer_core.trainer.card import model_card, provenance
@@ -29,6 +29,7 @@ from spatialformer_core.trainer.niche import niche_values
 from spatialformer_core.trainer.recipe import TrainRecipe
 from spatialformer_core.trainer.sampling import Draw, StepCells, cross_draw, tower_draw
 from spatialformer_core.trainer.validation import Quality, Validation
+from spatialformer_core.trainer.warm import warm_start
 
 _BETAS = (0.9, 0.98)
 _REPORT_SECONDS = 2.0
@@ -124,15 +125,44 @@ class Run:
     cells_seen: int = 0
 
 
+@dataclass(frozen=True)
+class Background:
+    """What a corpus does not say of itself.
+
+    Attributes
+    ----------
+    simulated
+        Whether any slide of the corpus is simulated.
+    facts
+        More for the provenance, such as the split recipe.
+    start
+        The checkpoint that the recipe's ``warm_start`` names.
+    """
+
+    simulated: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+    start: Checkpoint | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Return its part of the provenance."""
+        if self.start is None:
+            return {**self.facts, "simulated": self.simulated}
+        # Weights that began on simulated tissue stay marked, whatever they saw afterwards.
+        return {
+            **self.facts,
+            "simulated": self.simulated or self.start.simulated,
+            "warm_start": {"name": self.start.name, "id": self.start.id},
+        }
+
+
 def fit(
     recipe: TrainRecipe,
     corpus: Corpus,
     out: Path,
+    background: Background,
     *,
-    simulated: bool,
     progress: Progress = silent,
     cancel: Cancel = never,
-    facts: dict[str, Any] | None = None,
 ) -> Path:
     """Train and write the checkpoint with the best validation pair AUROC.
 
@@ -144,12 +174,10 @@ def fit(
         Cells with splits; training sees the training cells only, selection the validation cells.
     out
         Checkpoint folder; beside it ``NAME.csv`` logs the run while it lasts.
-    simulated
-        Whether any slide of the corpus is simulated.
+    background
+        Where the cells come from, and what the weights begin with.
     progress, cancel
         Called at least every few seconds with the share done and a message with the time left.
-    facts
-        More for the provenance, such as the split recipe.
 
     Returns
     -------
@@ -159,7 +187,8 @@ def fit(
     Raises
     ------
     SpatialFormerError
-        If the folder exists, the corpus has no pairs to train on, or the loss is not finite.
+        If the folder exists, the corpus has no pairs to train on, the warm start does not fit, or
+        the loss is not finite.
     Cancelled
         If ``cancel`` returned True; no checkpoint is left.
     """
@@ -173,21 +202,30 @@ def fit(
         torch.set_num_threads(recipe.threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        run = _prepare(recipe, corpus)
+        run = _prepare(recipe, corpus, background.start)
         seconds = _train(run, out.with_name(f"{out.name}.csv"), progress, cancel)
     run.model.load_state_dict(run.best)
-    told = provenance(run, corpus, simulated=simulated, seconds=seconds, facts=facts or {})
+    told = background.told() | provenance(run, corpus, seconds)
     save_checkpoint(out, run.model, corpus.vocabulary, told, model_card(recipe, told))
     return out
 
 
-def _prepare(recipe: TrainRecipe, corpus: Corpus) -> Run:
+def _prepare(recipe: TrainRecipe, corpus: Corpus, start: Checkpoint | None) -> Run:
+    if (start is None) != (recipe.warm_start is None):
+        raise SpatialFormerError(
+            f"The recipe starts from {recipe.warm_start!r}, "
+            f"{'no checkpoint' if start is None else repr(start.name)} was given.",
+            where=recipe.name,
+        )
     towers = recipe.model.architecture == "two-tower"
     wanted = recipe.objectives.niche
     niche = niche_values(corpus, wanted, recipe.seed) if towers and wanted.weight else None
     n_targets = niche.values.shape[1] if niche is not None else 0
     config = recipe.model.config(len(corpus.vocabulary), n_targets)
-    model = build(config, recipe.seed).to(recipe.device).train()
+    model = build(config, recipe.seed)
+    if start is not None:
+        warm_start(model, corpus.vocabulary, start)
+    model.to(recipe.device).train()
     task = Task(recipe, corpus, niche)
     weights = UncertaintyWeights(task.names).to(recipe.device)
     draw = tower_draw(corpus, recipe) if towers else cross_draw(corpus, recipe)
@@ -229,7 +267,7 @@ def _check_finite(
 ) -> None:
     if bool(torch.isfinite(total)):
         return
-    values = ", ".join(f"{name} {float(value):g}" for name, value in losses.items())
+    values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in losses.items())
     corpus = run.task.corpus
     slide = corpus.slide_of(drawn.rows)
     cells = [

@@ -97,6 +97,10 @@ class TrainRecipe(FrozenModel):
         Cells of which each gives one neighbour, one easy and one hard negative.
     threads
         CPU threads; 0 leaves torch's choice.
+    warm_start
+        Name of a checkpoint whose encoder the training begins with.
+    card
+        First paragraph of the model card.
     """
 
     name: str
@@ -117,6 +121,7 @@ class TrainRecipe(FrozenModel):
     validation_queries: int = Field(default=2000, ge=10)
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(default=0, ge=0)
+    warm_start: str | None = None
     card: str = ""
 
     @model_validator(mode="after")
