@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 
 from spatialformer_core import __version__
 from spatialformer_core.cli.output import duration, terminal_progress
-from spatialformer_core.jobs import JobQueue
+from spatialformer_core.jobs import JobQueue, live_holders
 
 METADATA = ["donor", "block", "condition", "tissue", "species", "assay"]
 
@@ -43,7 +46,8 @@ def test_help_is_quick_and_light():
         done = run("--help")
         seconds.append(time.perf_counter() - begin)
     assert done.returncode == 0
-    for verb in ("simulate", "demo", "ingest", "slides", "models", "job", "worker", "serve"):
+    verbs = "simulate demo ingest slides cooccurrence screen evaluate models job worker serve"
+    for verb in verbs.split():
         assert f" {verb} " in done.stdout
     # 1 s is promised on an idle machine; tests share their cores.
     assert min(seconds) < 2.5
@@ -117,8 +121,6 @@ def test_the_worker_verb_runs_the_job_verb(tmp_path):
 
 
 def test_serve_refuses_a_port_in_use():
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -151,3 +153,40 @@ def test_progress_goes_to_stderr_with_an_estimate(capsys, monkeypatch):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_serve_opens_the_app_and_starts_a_worker(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "spatialformer_core", "serve", "--port", str(port)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    worker = None
+    try:
+        health = f"http://127.0.0.1:{port}/_stcore/health"
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and server.poll() is None:
+            try:
+                with urllib.request.urlopen(health, timeout=5) as answer:
+                    assert answer.read() == b"ok"
+                break
+            except OSError:
+                time.sleep(0.2)
+        else:
+            pytest.fail("the app did not answer")
+        database = JobQueue(tmp_path / "home").database
+        while time.monotonic() < deadline and "cpu" not in live_holders(database):
+            time.sleep(0.1)
+        with database.connection() as connection:
+            worker = connection.execute("select pid from lease where device = 'cpu'").fetchone()[0]
+    finally:
+        server.send_signal(signal.SIGINT)
+        _, said = server.communicate(timeout=60)
+        if worker is not None:
+            os.kill(worker, signal.SIGTERM)
+    assert f"http://localhost:{port}" in said
+    assert "Traceback" not in said

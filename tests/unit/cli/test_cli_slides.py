@@ -166,3 +166,38 @@ def test_cooccurrence_writes_its_folder_once(run, source, tmp_path):
     assert run("cooccurrence", "twenty", "--out", out)[0] == 2
     assert run("cooccurrence", "twenty", "--out", tmp_path / "z", "--dims", 3)[0] == 2
     assert not (tmp_path / "z").exists()
+
+
+GROUPS = ["--groupby", "cell_type", "--groups", "A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        (["screen", "twenty", "--checkpoint", "none", *GROUPS], "no checkpoint 'none'"),
+        (["evaluate", "paper", "--slide", "twenty"], "suite"),
+        (["evaluate", "colocalisation", "--slide", "nowhere"], "no slide"),
+        (["evaluate", "colocalisation", "--slide", "twenty", "--negatives", "odd"], "negatives"),
+        (["evaluate", "colocalisation", "--slide", "twenty"], "too small"),
+    ],
+)
+def test_science_refuses_bad_input_and_leaves_no_folder(run, source, tmp_path, verb, said):
+    ingest(run, source)
+    code, out, err = run(*verb, "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_region_file_that_cannot_be_read(run, source, tmp_path):
+    ingest(run, source)
+    folder = tmp_path / "home" / "checkpoints" / "some"
+    folder.mkdir(parents=True)
+    (folder / "provenance.json").write_text("{}")
+    (tmp_path / "binary.geojson").write_bytes(b"\xff\xfe\x00")
+    for name, said in [("missing.geojson", "does not exist"), ("binary.geojson", "no text")]:
+        verb = ["screen", "twenty", "--checkpoint", "some", *GROUPS, "--roi", tmp_path / name]
+        code, _, err = run(*verb, "--out", tmp_path / "out")
+        assert code == 2
+        assert said in err

@@ -89,3 +89,14 @@ def test_listing_needs_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line_may_name_a_folder(tmp_path):
+    home = tmp_path / "home"
+    write_checkpoint(home / "checkpoints" / "mine")
+    write_checkpoint(tmp_path / "elsewhere")
+    assert checkpoints.find_checkpoint(home, "mine") == home / "checkpoints" / "mine"
+    folder = checkpoints.find_checkpoint(home, str(tmp_path / "elsewhere"))
+    assert folder == tmp_path / "elsewhere"
+    with pytest.raises(SpatialFormerError, match="there are: mine"):
+        checkpoints.find_checkpoint(home, str(tmp_path / "nowhere"))

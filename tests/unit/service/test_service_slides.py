@@ -206,6 +206,17 @@ def test_a_page_that_shows_a_waiting_job_keeps_a_worker_alive(services, started)
     assert services.position(job_id) is None
 
 
+def test_a_screens_result_is_asked_of_a_finished_screen_only(services):
+    ingest = services.queue.submit("ingest", {}, "ann")
+    screen = services.queue.submit("screen", {}, "ann")
+    with pytest.raises(SpatialFormerError, match="no screen"):
+        services.screen_result(ingest)
+    with pytest.raises(SpatialFormerError, match="it is queued"):
+        services.screen_result(screen)
+    with pytest.raises(SpatialFormerError, match="no job"):
+        services.screen_result(screen, "bob")
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_kind_has_its_function(kind):
     assert callable(resolve(kind))
