@@ -21,7 +21,7 @@ from spatialformer_core.arrays import (
 from spatialformer_core.cooccurrence import pair_kernels
 from spatialformer_core.cooccurrence.kernels import Run
 from spatialformer_core.cooccurrence.pairs import check_labels, pairs_from_communities
-from spatialformer_core.cooccurrence.runs import check_genes, in_threads, runs
+from spatialformer_core.cooccurrence.runs import check_genes, in_runs
 from spatialformer_core.errors import SpatialFormerError
 
 _LEAST_EXPECTED = 5.0
@@ -99,12 +99,12 @@ def permuted_pairs(
     pairs = pairs_from_communities(labels, gene, indptr, n_genes=n_genes, min_copies=min_copies)
     observed = pairs.left.astype(np.int64) * n_genes + pairs.right
 
-    def work(item: tuple[slice, Run]) -> tuple[LongArray, LongArray, FloatArray]:
-        own = np.array(labels[item[0]], np.int32)
+    def work(at: slice, run: Run) -> tuple[LongArray, LongArray, FloatArray]:
+        own = np.array(labels[at], np.int32)
         job = (n_permutations, seed)
-        return pair_kernels.permute_pairs(own, item[1], n_genes, min_copies, job)
+        return pair_kernels.permute_pairs(own, run, n_genes, min_copies, job)
 
-    parts = in_threads(work, runs(None, gene, indptr))
+    parts = in_runs(work, None, gene, indptr)
     counts = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
     codes = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
     share = np.concatenate([np.zeros(0, np.float32), *(part[2] for part in parts)])

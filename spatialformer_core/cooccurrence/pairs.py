@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spatialformer_core.arrays import GenePairs, IntArray, LongArray
 from spatialformer_core.cooccurrence import kernels, pair_kernels
 from spatialformer_core.cooccurrence.kernels import Run
-from spatialformer_core.cooccurrence.runs import check_genes, in_threads, runs
+from spatialformer_core.cooccurrence.runs import check_genes, in_runs
 from spatialformer_core.errors import SpatialFormerError
 
 
@@ -64,13 +64,12 @@ def cooccurring_pairs(
     check_genes(gene, indptr, n_genes)
     _check_copies(min_copies)
 
-    def work(item: tuple[slice, Run]) -> tuple[LongArray, LongArray]:
-        run = item[1]
+    def work(at: slice, run: Run) -> tuple[LongArray, LongArray]:
         wanted = pair_kernels.can_pair(run, n_genes, min_copies)
         labels = kernels.find_communities(run, float(radius_um), wanted)
         return pair_kernels.find_pairs(labels, run, n_genes, min_copies)
 
-    return _joined(in_threads(work, runs(xyz_um[:, :dims], gene, indptr)), n_genes)
+    return _joined(in_runs(work, xyz_um[:, :dims], gene, indptr), n_genes)
 
 
 def communities(
@@ -90,11 +89,11 @@ def communities(
     check_genes(gene, indptr, 1 + int(gene.max(initial=0)))
     labels = np.empty(len(gene), np.int32)
 
-    def work(item: tuple[slice, Run]) -> None:
-        every = np.ones(len(item[1].indptr) - 1, np.bool_)
-        labels[item[0]] = kernels.find_communities(item[1], float(radius_um), every)
+    def work(at: slice, run: Run) -> None:
+        every = np.ones(len(run.indptr) - 1, np.bool_)
+        labels[at] = kernels.find_communities(run, float(radius_um), every)
 
-    in_threads(work, runs(xyz_um[:, :dims], gene, indptr))
+    in_runs(work, xyz_um[:, :dims], gene, indptr)
     return labels
 
 
@@ -119,11 +118,11 @@ def pairs_from_communities(
     check_labels(labels, gene)
     _check_copies(min_copies)
 
-    def work(item: tuple[slice, Run]) -> tuple[LongArray, LongArray]:
-        own = np.array(labels[item[0]], np.int32)
-        return pair_kernels.find_pairs(own, item[1], n_genes, min_copies)
+    def work(at: slice, run: Run) -> tuple[LongArray, LongArray]:
+        own = np.array(labels[at], np.int32)
+        return pair_kernels.find_pairs(own, run, n_genes, min_copies)
 
-    return _joined(in_threads(work, runs(None, gene, indptr)), n_genes)
+    return _joined(in_runs(work, None, gene, indptr), n_genes)
 
 
 def check_labels(labels: IntArray, gene: NDArray[np.integer]) -> None:

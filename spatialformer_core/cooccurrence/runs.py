@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TypeVar
@@ -38,35 +38,42 @@ def check_genes(gene: NDArray[np.integer], indptr: LongArray, n_genes: int) -> N
         )
 
 
-def runs(
-    position: NDArray[np.floating] | None, gene: NDArray[np.integer], indptr: LongArray
-) -> Iterator[tuple[slice, Run]]:
-    """Yield runs of cells with about equally many transcripts, and their transcripts' place.
+def in_runs(
+    work: Callable[[slice, Run], Result],
+    position: NDArray[np.floating] | None,
+    gene: NDArray[np.integer],
+    indptr: LongArray,
+) -> list[Result]:
+    """Apply ``work`` to runs of cells, in order, on as many threads as numba may use.
 
-    Only a run is copied (to the kernels' types), so memory maps stay on disk.
+    A run is copied (to the kernels' types) when its turn comes, so memory maps stay on disk.
+    Plain threads over kernels that release the lock: numba's own thread pool cannot be entered
+    from two threads at once, which a web server would do.
+
+    Parameters
+    ----------
+    work
+        Given the place of a run's transcripts and the run itself.
+    position
+        Shape ``(m, 2)`` or ``(m, 3)``; None where only genes matter.
+    gene, indptr
+        Gene of each transcript and where each cell begins.
     """
     marks = np.arange(0, len(gene), _RUN_TRANSCRIPTS)
     edges = np.unique(np.append(np.searchsorted(indptr, marks), [0, len(indptr) - 1]))
-    for first, last in pairwise(edges):
+
+    def one(bounds: tuple[int, int]) -> Result:
+        first, last = bounds
         at = slice(int(indptr[first]), int(indptr[last]))
         place = np.zeros((at.stop - at.start, 3))
         if position is not None:
             place[:, : position.shape[1]] = position[at]
         pointers = np.array(indptr[first : last + 1], np.int64) - indptr[first]
-        yield at, Run(place, np.array(gene[at], np.int32), pointers)
+        return work(at, Run(place, np.array(gene[at], np.int32), pointers))
 
-
-def in_threads(
-    work: Callable[[tuple[slice, Run]], Result], items: Iterator[tuple[slice, Run]]
-) -> list[Result]:
-    """Apply ``work`` to every run, in order, on as many threads as numba may use.
-
-    Plain threads over kernels that release the lock: numba's own thread pool cannot be entered
-    from two threads at once, which a web server would do.
-    """
     # numba sets its options at run time, where mypy cannot see them.
     n_threads = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if n_threads == 1:
-        return [work(item) for item in items]
+        return [one(bounds) for bounds in pairwise(edges)]
     with ThreadPoolExecutor(n_threads) as pool:
-        return list(pool.map(work, items))
+        return list(pool.map(one, pairwise(edges)))
