@@ -23,7 +23,9 @@ if get_script_run_ctx(suppress_warning=True) is None:
 else:
     from pages.ui.session import show_remembered
 
-    st.set_page_config(page_title="SpatialFormer", page_icon=":material/hub:", layout="wide")
+    # A file of ours: browsers would fetch a Material icon or an emoji from somebody else's server.
+    icon = str(Path(__file__).parent / "pages" / "ui" / "icon.png")
+    st.set_page_config(page_title="SpatialFormer", page_icon=icon, layout="wide")
     # Streamlit has no setting for the side margins; a tissue wants the width of the screen.
     st.html(
         "<style>[data-testid=stMainBlockContainer]{padding-left:2.5rem;padding-right:2.5rem}</style>"
