@@ -6,18 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from spatialformer_core.arrays import BoolArray, DoubleArray
 from spatialformer_core.perturbation.report import COLUMNS
 from spatialformer_core.perturbation.tally import FAR, NEAR, Tally
-from spatialformer_core.stats import benjamini_hochberg, moderated_t
+from spatialformer_core.stats import benjamini_hochberg, moderated_t, one_sample_t
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LEVEL = 0.975
+_NORMAL_QUANTILE = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +58,14 @@ def contrast(tally: Tally, quantity: str, *, with_p: bool) -> Contrast:
     nothing = np.full(len(estimate), np.nan)
     if with_p:
         test = moderated_t(units)
-        half = student.ppf(_LEVEL, test.df) * test.standard_error
         q = benjamini_hochberg(test.p)
-        return Contrast(estimate, estimate - half, estimate + half, test.t, test.df, test.p, q)
-    n_units = len(units)
-    if n_units > 1:
-        error = units.std(axis=0, ddof=1) / np.sqrt(n_units)
-        df = np.full(len(estimate), float(n_units - 1))
-        half = student.ppf(_LEVEL, df) * error
-    else:
-        variance = sum(tally.pooled_variance(quantity, side) for side in (NEAR, FAR))
-        half, df = norm.ppf(_LEVEL) * np.sqrt(variance), nothing
-    return Contrast(estimate, estimate - half, estimate + half, nothing, df, nothing, nothing)
+        return Contrast(estimate, test.low, test.high, test.t, test.df, test.p, q)
+    if len(units) > 1:
+        plain = one_sample_t(units)
+        return Contrast(estimate, plain.low, plain.high, nothing, plain.df, nothing, nothing)
+    variance = sum(tally.pooled_variance(quantity, side) for side in (NEAR, FAR))
+    half = _NORMAL_QUANTILE * np.sqrt(variance)
+    return Contrast(estimate, estimate - half, estimate + half, nothing, nothing, nothing, nothing)
 
 
 def build_table(
