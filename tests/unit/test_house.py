@@ -29,7 +29,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
     assert lines <= (60 if path.name == "app.py" else 120 if is_page else 400), lines
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or 0) - node.lineno + 1
+            length = _lines(node)
             assert length <= 60, f"{node.name} has {length} lines"
 
 
