@@ -34,7 +34,8 @@ def _setup() -> bool:
         st.page_link("pages/slides.py", label="Register a slide", icon=":material/add_circle:")
         return False
     left, right = st.columns([1.7, 1], gap="large")
-    with left, st.container(border=True):
+    request = None
+    with left, st.container(border=True), errors_shown():
         request = screen_form.form(slides)
     with right, st.container(border=True):
         screen_estimate.panel(request)
@@ -85,7 +86,6 @@ def main() -> None:
         if not _setup():
             return
         progress.active_jobs(KIND, _title)
-    with errors_shown():
         _history(linked("screen"))
         _results()
 

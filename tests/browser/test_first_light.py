@@ -84,6 +84,8 @@ def run_screen(page):
     page.get_by_text("Use it all the same").click()
     choose(page, "First cell type", "Macrophage")
     choose(page, "Second cell type", "T cell")
+    page.get_by_text("Details", exact=True).click()
+    choose(page, "Replicate unit", "region")
     page.get_by_role("button", name="Start screen").click(timeout=JOB_MS)
     page.get_by_text("gene pairs tested", exact=False).first.wait_for(timeout=JOB_MS)
 

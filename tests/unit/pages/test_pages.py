@@ -277,9 +277,9 @@ def test_a_screen_from_estimate_to_table(loaded, root, app_slide):
 
 def test_types_without_neighbours_say_so(loaded, root):
     geojson = {"type": "Polygon", "coordinates": [[*square(0, 0, 12, 12), [0, 0]]]}
-    loaded.save_roi("small", geojson, "one cell", "local")
+    roi = loaded.save_roi("small", geojson, "one cell", "local")
     at = open_page("perturbation", root, slide="small")
-    at.multiselect(key="screen-rois").select_index(0)
+    at.multiselect(key="screen-rois").select(roi.roi_id)
     at.selectbox(key="screen-checkpoint").set_value("untrained").run()
     at.checkbox(key="screen-allow-simulated").check()
     choose_types(at)
