@@ -19,6 +19,14 @@ SOURCES = sorted(
 )
 
 
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of code; a docstring that names shapes, units and errors shall cost nothing."""
+    first = function.body[0]
+    is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    text = (first.end_lineno or 0) - first.lineno + 1 if is_text else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - text
+
+
 @pytest.mark.parametrize(
     "path", [*SOURCES, ROOT / "app.py"], ids=lambda p: str(p.relative_to(ROOT))
 )
