@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,55 +52,72 @@ def choose_units(pairs: PairTable, tissues: Sequence[Tissue], kind: UnitKind) ->
     10 near pairs; if none has, the one with most such units, the larger kind first. Only the
     number of pairs decides, no effect is known yet.
     """
-    candidates = [
-        _usable(labels, name, size)
-        for name, size, labels in _labels(pairs, tissues)
-        if kind in ("auto", name)
-    ]
-    for units in candidates:
+    best: Units | None = None
+    for level in _levels(pairs, tissues):
+        if kind not in ("auto", level.kind):
+            continue
+        units = _usable(level)
         if len(units.names) >= MIN_UNITS:
             return units
-    best = max(candidates, key=lambda units: len(units.names))
-    if best.names:
+        if best is None or len(units.names) > len(best.names):
+            best = units
+    if best is not None and best.names:
         return best
     return Units("all", None, ("all",), np.zeros(len(pairs), np.int64))
 
 
-def _usable(labels: list[str], kind: str, size: float | None) -> Units:
-    names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One way to divide the pairs: whole numbers per pair, and how their rows are called."""
+
+    kind: str
+    block_um: float | None
+    keys: LongArray
+    name: Callable[[LongArray], str]
+
+
+def _usable(level: _Level) -> Units:
+    rows, codes, counts = np.unique(level.keys, axis=0, return_inverse=True, return_counts=True)
+    names = [level.name(row) for row in rows]
     enough = counts >= MIN_PAIRS_PER_UNIT
     number = np.where(enough, np.cumsum(enough) - 1, -1)
-    small = zip(names[~enough], counts[~enough], strict=True)
     return Units(
-        kind,
-        size,
-        tuple(str(name) for name in names[enough]),
-        number[codes],
-        tuple((str(name), int(n)) for name, n in small),
+        level.kind,
+        level.block_um,
+        tuple(name for name, ok in zip(names, enough, strict=True) if ok),
+        number[codes.ravel()],
+        tuple((name, int(n)) for name, n, ok in zip(names, counts, enough, strict=True) if not ok),
     )
 
 
-def _labels(
-    pairs: PairTable, tissues: Sequence[Tissue]
-) -> list[tuple[str, float | None, list[str]]]:
-    slides = [tissues[k].slide_id for k in pairs.slide]
-    found: list[tuple[str, float | None, list[str]]] = [
-        ("donor", None, [tissues[k].donor for k in pairs.slide]),
-        ("slide", None, slides),
-    ]
+def _levels(pairs: PairTable, tissues: Sequence[Tissue]) -> Iterator[_Level]:
+    slides = [tissue.slide_id for tissue in tissues]
+    donors = sorted({tissue.donor for tissue in tissues})
+    donor_of = np.array([donors.index(tissue.donor) for tissue in tissues])
+    yield _Level("donor", None, donor_of[pairs.slide][:, None], lambda row: donors[row[0]])
+    yield _Level("slide", None, pairs.slide[:, None], lambda row: slides[row[0]])
     if (pairs.region >= 0).any():
-        found.append(("roi", None, _roi_labels(pairs, tissues)))
+        yield _roi_level(pairs, tissues)
     for size in BLOCK_SIZES_UM:
-        corner = np.floor(pairs.mid_um / size).astype(int)
-        blocks = [f"{s} x{x} y{y}" for s, (x, y) in zip(slides, corner, strict=True)]
-        found.append(("block", size, blocks))
-    return found
+        corner = np.floor(pairs.mid_um / size).astype(np.int64)
+        yield _Level(
+            "block",
+            size,
+            np.column_stack([pairs.slide, corner]),
+            lambda row: f"{slides[row[0]]} x{row[1]} y{row[2]}",
+        )
 
 
-def _roi_labels(pairs: PairTable, tissues: Sequence[Tissue]) -> list[str]:
-    labels = []
-    for slide, region in zip(pairs.slide, pairs.region, strict=True):
-        tissue = tissues[slide]
-        unit = tissue.regions[region].unit if region >= 0 else "outside"
-        labels.append(f"{tissue.slide_id}: {unit}")
-    return labels
+def _roi_level(pairs: PairTable, tissues: Sequence[Tissue]) -> _Level:
+    names = ["outside"]
+    number: dict[tuple[int, int], int] = {}
+    for slide, tissue in enumerate(tissues):
+        for region, record in enumerate(tissue.regions):
+            name = f"{tissue.slide_id}: {record.unit}"
+            if name not in names:
+                names.append(name)
+            number[slide, region] = names.index(name)
+    keys = [
+        number.get(key, 0) for key in zip(pairs.slide.tolist(), pairs.region.tolist(), strict=True)
+    ]
+    return _Level("roi", None, np.array(keys, np.int64)[:, None], lambda row: names[row[0]])

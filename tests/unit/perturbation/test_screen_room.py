@@ -25,7 +25,7 @@ def test_the_planted_contact_pair_is_first_and_decoys_have_no_interaction(lab, s
     assert (best.gene_left, best.gene_right) == lab.contact
     planted, decoy = row(table, lab.contact), row(table, lab.additive)
     assert planted.epsilon_q < 0.05
-    assert planted.q < 0.05
+    assert planted.p < 0.05
     # A joint requirement: losing both costs less than the two single losses together.
     assert planted.epsilon > 0 > planted.d_diff
     assert abs(decoy.epsilon) < 1e-6
