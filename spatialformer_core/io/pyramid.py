@@ -240,5 +240,6 @@ def _limits(levels: list[Image]) -> tuple[tuple[float, float], ...]:
             limits.append((0.0, 1.0))
             continue
         low, high = np.percentile(lit, [_LOW_PERCENTILE, _HIGH_PERCENTILE])
-        limits.append((float(low), float(max(high, low + 1))))
+        # One value only (a mask, say) would show black if it were the lower limit too.
+        limits.append((float(low), float(high)) if high > low else (0.0, float(high)))
     return tuple(limits)
