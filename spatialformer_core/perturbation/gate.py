@@ -23,7 +23,7 @@ _BLOCK_UM = 200.0
 _MIN_BLOCKS = 5
 _MIN_PAIRS = 20
 _MAX_PAIRS = 4_000
-_RESAMPLES = 500
+_RESAMPLES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,16 @@ def measure_gate(
 
 
 def _unseen_slides(slides: Slides) -> Slides:
-    """Return the slides without regions, the two types restricted to unseen cells."""
+    """Return the slides without regions, the two types restricted to held-out cells."""
     tissues = []
     for tissue in slides.tissues:
-        allowed = np.ones(len(tissue.xy_um), np.bool_) if tissue.seen is None else ~tissue.seen
-        tissues.append(
-            replace(tissue, left=tissue.left & allowed, right=tissue.right & allowed, regions=())
-        )
+        allowed = np.ones(len(tissue.xy_um), np.bool_)
+        if tissue.held_out is not None:
+            allowed = tissue.held_out
+        elif tissue.seen is not None:
+            allowed = ~tissue.seen
+        left, right = tissue.left & allowed, tissue.right & allowed
+        tissues.append(replace(tissue, left=left, right=right, regions=()))
     return Slides(tissues, slides.graphs)
 
 
@@ -172,7 +175,7 @@ def _judge(
 ) -> Gate:
     low, high = interval
     passes = low > 0.5
-    figure = f"AUROC {value:.3f} (95 % interval {low:.3f}-{high:.3f})"
+    figure = f"AUROC {value:.3f} (95 % interval {low:.4f}-{high:.4f})"
     on = "cells it has not seen" if cells == "unseen" else "all cells (seen cells are not recorded)"
     tells = "tells" if passes else "does not tell"
     reason = (

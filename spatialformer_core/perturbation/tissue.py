@@ -51,6 +51,9 @@ class Tissue:
         scipy CSR ``(n, n_genes)``: 1 where a gene of the vocabulary is expressed.
     seen
         Cells that the checkpoint was trained or selected on; None if unknown.
+    held_out
+        Cells far from everything that the checkpoint has seen, on which the gate is measured;
+        None takes all cells that are not ``seen``.
     regions
         Regions of interest; none means the whole slide.
     cells
@@ -68,6 +71,7 @@ class Tissue:
     seen: BoolArray | None
     regions: tuple[Region, ...]
     cells: CellTokens | None = None
+    held_out: BoolArray | None = None
 
     @property
     def in_any_region(self) -> BoolArray:

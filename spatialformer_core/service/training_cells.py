@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,24 +54,40 @@ def training_split(slide: Slide, provenance: dict[str, Any]) -> SplitCodes | Non
     return None
 
 
-def seen_cells(slide: Slide, provenance: dict[str, Any]) -> BoolArray | None:
-    """Return the cells that a checkpoint was trained or selected on.
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What a checkpoint knows of a slide's cells, shapes ``(n,)``.
+
+    Attributes
+    ----------
+    seen
+        Cells that it was trained or selected on.
+    held_out
+        Cells of the test blocks: unlike those of the gaps, no neighbour of theirs was seen either.
+    """
+
+    seen: BoolArray
+    held_out: BoolArray
+
+
+def exposure(slide: Slide, provenance: dict[str, Any]) -> Exposure | None:
+    """Return which cells a checkpoint has seen and which it surely has not.
 
     Returns
     -------
-    numpy.ndarray or None
-        Shape ``(n,)``; all False for a slide that took no part; None if it took part and nobody
-        can tell which of its cells did.
+    Exposure or None
+        Nothing is seen of a slide that took no part; None if it took part and nobody can tell
+        which of its cells did.
     """
     if not isinstance(provenance.get("trained_on"), list):
         return None
-    if _entry(slide, provenance) is None:
-        return np.zeros(slide.meta.n_cells, np.bool_)
+    if not took_part(slide, provenance):
+        nothing = np.zeros(slide.meta.n_cells, np.bool_)
+        return Exposure(nothing, ~nothing)
     codes = training_split(slide, provenance)
     if codes is None:
         return None
-    seen: BoolArray = (codes == TRAIN) | (codes == VALIDATION)
-    return seen
+    return Exposure((codes == TRAIN) | (codes == VALIDATION), codes == TEST)
 
 
 def took_part(slide: Slide, provenance: dict[str, Any]) -> bool:

@@ -168,6 +168,9 @@ def test_seen_cells_are_flagged_and_kept_out_of_the_gate(lab):
     assert result.info["gate"]["cells"] == "unseen"
     assert 0.3 < result.info["pairs"]["near_with_seen_cell"] < 0.7
     assert result.table.in_sample.any()
+    held = replace(tissue, held_out=tissue.xy_um[:, 0] > 1800)
+    fewer = run_screen([held], lab.scorer(), lab.model, lab.request())
+    assert fewer.info["gate"]["n_near"] < result.info["gate"]["n_near"]
     blind = run_screen([replace(tissue, seen=None)], lab.scorer(), lab.model, lab.request())
     assert blind.table.in_sample.isna().all()
     assert blind.info["gate"]["cells"] == "unknown"

@@ -18,7 +18,7 @@ from spatialformer_core.service.screen import (
     run_screen_request,
     screen_result,
 )
-from spatialformer_core.service.training_cells import seen_cells, training_split
+from spatialformer_core.service.training_cells import exposure, training_split
 from spatialformer_core.slides import SlideStore, ingest
 
 N_GENES = 24
@@ -233,13 +233,17 @@ def test_cells_seen_in_training_follow_from_the_stored_recipe(store):
     own = files.read_json(store.root.parent / "checkpoints" / "own" / "provenance.json")
     codes = training_split(slide, own)
     np.testing.assert_array_equal(codes, split_by_recipe(slide.xy_um, BLOCKS))
-    seen = seen_cells(slide, own)
-    np.testing.assert_array_equal(seen, np.isin(codes, (TRAIN, VALIDATION)))
-    assert not seen_cells(slide, {"simulated": False, "trained_on": []}).any()
+    known = exposure(slide, own)
+    np.testing.assert_array_equal(known.seen, np.isin(codes, (TRAIN, VALIDATION)))
+    # Cells of the gaps were not seen, but their neighbours were: they open no gate.
+    np.testing.assert_array_equal(known.held_out, codes == TEST)
+    foreign = exposure(slide, {"simulated": False, "trained_on": []})
+    assert foreign.held_out.all()
+    assert not foreign.seen.any()
     # Counts that do not fit the recipe: nobody can tell, and nobody guesses.
     own["trained_on"][0]["split"]["train"] += 1
     assert training_split(slide, own) is None
-    assert seen_cells(slide, own) is None
+    assert exposure(slide, own) is None
 
 
 def test_an_evaluation_uses_the_blocks_that_training_left_out(store, tmp_path):
