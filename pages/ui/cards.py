@@ -38,3 +38,9 @@ def badges(values: Sequence[tuple[str, str, str]]) -> None:
 def simulated_badge() -> tuple[str, str, str]:
     """Return the label that marks what does not come from tissue."""
     return ("simulated", "orange", "Made by `spatialformer simulate`, not measured in tissue.")
+
+
+def marks(sentences: Sequence[str]) -> None:
+    """Draw what every output of a screen is marked with, in one box."""
+    if sentences:
+        st.warning("\n\n".join(str(sentence) for sentence in sentences), icon=":material/warning:")

@@ -106,13 +106,14 @@ def _scatter(figure: go.Figure, rows: pd.DataFrame, x: str, y: str, style: dict[
     )
 
 
-def _label_top(figure: go.Figure, rows: pd.DataFrame, x: str, y: str) -> None:
+def _label_top(figure: go.Figure, table: pd.DataFrame, strongest: pd.Index, y: str) -> None:
     """Name the strongest points, but none whose name would lie over another's."""
-    width, height = (max(float(np.ptp(rows[c])), 1e-12) if len(rows) else 1.0 for c in (x, y))
+    x, rows = "d_diff", table.loc[strongest]
+    width, height = (float(np.ptp(table[c])) or 1.0 if len(table) else 1.0 for c in (x, y))
     placed: list[tuple[float, float]] = []
     for row in rows.itertuples(index=False):
         here = (float(getattr(row, x)) / width, float(getattr(row, y)) / height)
-        if any(abs(here[0] - a) < 0.35 and abs(here[1] - b) < 0.08 for a, b in placed):
+        if any(abs(here[0] - a) < 0.3 and abs(here[1] - b) < 0.06 for a, b in placed):
             continue
         placed.append(here)
         figure.add_annotation(
@@ -150,14 +151,17 @@ def effects(table: pd.DataFrame, y: str, y_label: str, highlight: pd.Series) -> 
         if len(rows):
             style = {"name": name, "color": colour, "size": size, "opacity": opacity}
             _scatter(figure, rows, "d_diff", y, {**style, "y_label": y_label})
-    _label_top(figure, chosen.reindex(chosen["d_diff"].abs().nlargest(8).index), "d_diff", y)
+    _label_top(figure, table, chosen["d_diff"].abs().nlargest(8).index, y)
     figure.add_vline(x=0, line={"width": 1, "dash": "dot", "color": NEUTRAL})
     figure.update_layout(
         height=440,
         margin={"l": 8, "r": 16, "t": 34, "b": 48},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-        xaxis={"title": {"text": "effect, near minus far (change of the contact logit)"}},
-        yaxis={"title": {"text": y_label}},
+        xaxis={
+            "title": {"text": "effect, near minus far (change of the contact logit)"},
+            "exponentformat": "power",
+        },
+        yaxis={"title": {"text": y_label}, "exponentformat": "power"},
         hovermode="closest",
     )
     return figure

@@ -84,8 +84,7 @@ def _units(estimate: ScreenEstimate) -> None:
 
 
 def _reach(estimate: ScreenEstimate) -> None:
-    for mark in estimate.marks:
-        st.warning(mark, icon=":material/warning:")
+    cards.marks(estimate.marks)
     if estimate.reason_no_p:
         st.info(
             f"**Effects and intervals, no p-values.** {estimate.reason_no_p}",

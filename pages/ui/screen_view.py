@@ -41,15 +41,15 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
         "gene_right": st.column_config.TextColumn("gene in second", pinned=True),
         "d_diff": small(
             "effect",
-            format="%.4f",
+            format="%.3g",
             help="Near minus far change of the contact logit "
             "when both genes are taken out; below 0: the pair holds contact.",
         ),
-        "d_low": small("95 % low", format="%.4f", help="Lower end of the interval over units."),
-        "d_high": small("95 % high", format="%.4f", help="Upper end of the interval over units."),
+        "d_low": small("95 % low", format="%.3g", help="Lower end of the interval over units."),
+        "d_high": small("95 % high", format="%.3g", help="Upper end of the interval over units."),
         "q": small("q", format="%.2g", help="p-value corrected (BH) over all pairs tested."),
         "epsilon": small(
-            "interaction", format="%.4f", help="Pair effect minus what the two genes do alone."
+            "interaction", format="%.3g", help="Pair effect minus what the two genes do alone."
         ),
         "n_units": small("units", help="Replicate units in which the pair was seen."),
         "n_pairs": small("cell pairs", format="localized", help="Near cell pairs with both genes."),
@@ -148,12 +148,13 @@ def _picture(frame: pd.DataFrame, key: str) -> None:
 
 def _verdict(info: dict[str, Any]) -> None:
     found = info.get("significant") or {}
+    first, _, rest = str(info["verdict"]).partition(". ")
+    line = f"**{first.rstrip('.')}.** {rest}"
     if any(found.values()):
-        st.success(f"**{info['verdict']}**", icon=":material/fact_check:")
+        st.success(line, icon=":material/fact_check:")
     else:
-        st.info(f"**{info['verdict']}**", icon=":material/info:")
-    for mark in info["marks"]:
-        st.warning(str(mark), icon=":material/warning:")
+        st.info(line, icon=":material/info:")
+    cards.marks(info["marks"])
 
 
 def _downloads(frame: pd.DataFrame, info: dict[str, Any], key: str) -> None:
