@@ -64,6 +64,7 @@ def _threshold_fields() -> QcThresholds:
             max_value=60.0,
             value=default.min_qv,
             step=1.0,
+            format="%g",
             help="Phred scale: 20 means one wrong call in 100. Ignored where there is no QV.",
         ),
         min_transcripts=transcripts.number_input(
@@ -91,7 +92,8 @@ def _submit(source: str | None, name: str, sample: dict[str, str | None], qc: Qc
     if missing or source is None:
         raise SpatialFormerError(
             f"Not filled in: {', '.join(missing)}.",
-            fix="These decide the replicate units and what the model is told, so none is guessed.",
+            fix="Fill them in. Donor to assay decide the replicate units and what the model is "
+            "told, so none is guessed.",
         )
     metadata = SampleMetadata(**{k: v.strip() for k, v in sample.items() if v})
     services().register(source, name.strip(), metadata, qc, OWNER)

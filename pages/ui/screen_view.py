@@ -54,7 +54,7 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
         "n_units": small("units", help="Replicate units in which the pair was seen."),
         "n_pairs": small("cell pairs", format="localized", help="Near cell pairs with both genes."),
         "spillover": st.column_config.CheckboxColumn("spillover", help=_FLAGS["spillover"][1]),
-        "in_sample": st.column_config.CheckboxColumn("in training", help=_FLAGS["in_sample"][1]),
+        "in_sample": st.column_config.CheckboxColumn("seen", help=_FLAGS["in_sample"][1]),
         "co_occurs": st.column_config.CheckboxColumn(
             "co-occur", help="Co-localised in single cells."
         ),
