@@ -23,6 +23,9 @@ def simulate(  # noqa: PLR0913 - one parameter per option
     cells: Annotated[int, typer.Option(help="Number of segmented cells.")] = 20_000,
     depth: Annotated[float, typer.Option(help="Transcripts per cell, 1 = lung panel.")] = 1.0,
     donor: Annotated[str, typer.Option(help="Donor with its own gene effects.")] = "simulated-1",
+    granulomas: Annotated[
+        int | None, typer.Option(help="Number of granulomas; without, one per 2,000 cells.")
+    ] = None,
     he: Annotated[bool, typer.Option(help="Write an H&E picture.")] = True,
     planted: Annotated[bool, typer.Option(help="--no-planted: a null tissue.")] = True,
     as_json: AsJson = False,
@@ -33,7 +36,7 @@ def simulate(  # noqa: PLR0913 - one parameter per option
     from spatialformer_core.simulate import simulate as run
 
     values: dict[str, Any] = {"seed": seed, "cells": cells, "depth": depth, "donor": donor}
-    values |= {"he": he, "planted": planted}
+    values |= {"granulomas": granulomas, "he": he, "planted": planted}
     settings = validate(SimulationSettings, values, "simulate")
     report = run(out, settings, progress=terminal_progress())
     if as_json:
