@@ -1,4 +1,8 @@
-"""The demo slide: simulated lung, so that the app opens on something whose truth is known."""
+"""The demo slide: simulated lung, so that the app opens on something whose truth is known.
+
+Its granulomas are outlined already: a screen wants six regions, and nobody shall have to lasso six
+before the first one.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,13 @@ from pathlib import Path
 from spatialformer_core import files
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.progress import Cancel, Progress, never, silent, staged
+from spatialformer_core.service.rois import import_rois
+from spatialformer_core.service.settings import Limits
 
 SLIDE_ID = "demo"
 _CELLS = 20_000
 _SEED = 1
+_GRANULOMAS = "granulomas.geojson"
 _SAMPLE = SampleMetadata(
     donor="simulated-1",
     block="1",
@@ -71,4 +78,7 @@ def prepare_demo(
         progress=staged(progress, 0.6, 1.0),
         cancel=cancel,
     )
+    slide = store.open(SLIDE_ID)
+    if not slide.rois():
+        import_rois(slide, (bundle / _GRANULOMAS).read_text("utf-8"), Limits())
     return Prepared(SLIDE_ID, created=True)

@@ -21,6 +21,9 @@ def test_demo_is_made_once(tmp_path):
     }
     assert any(image.kind == "he" for image in meta.images)
     assert [source.name for source in services.sources()] == ["demo"]
+    outlined = services.rois("demo")
+    assert outlined
+    assert all(roi.name.startswith("granuloma ") and roi.name == roi.unit for roi in outlined)
     created = meta.created
     assert not prepare_demo(tmp_path, cells=200).created
     assert services.slide("demo").meta.created == created
