@@ -19,13 +19,26 @@ FIELDS = {"Donor": "P1", "Block": "1", "Condition": "Disease", "Tissue": "Lung"}
 FIELDS |= {"Species": "Human", "Assay": "Xenium"}
 
 
+def settle(page):
+    """Wait until the script rests: a rerun in between closes an open list."""
+    page.wait_for_timeout(300)
+    page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=JOB_MS)
+
+
 def choose(page, label, value):
     """Open a select box by its label, type, and take what was typed."""
+    settle(page)
     box = page.get_by_role("combobox", name=label, exact=False).first
-    box.click()
-    box.fill(value)
-    page.wait_for_timeout(300)
-    box.press("Enter")
+    option = page.get_by_role("option").filter(has_text=value).first
+    # A box that is still gliding into place (an expander opens) closes its list again.
+    for _ in range(5):
+        box.click()
+        box.fill(value)
+        page.wait_for_timeout(500)
+        if option.is_visible():
+            box.press("Enter")
+            return
+    pytest.fail(f"{label} does not offer {value}")
 
 
 def register(page):
@@ -84,8 +97,10 @@ def run_screen(page):
     page.get_by_text("Use it all the same").click()
     choose(page, "First cell type", "Macrophage")
     choose(page, "Second cell type", "T cell")
+    page.get_by_role("button", name="Start screen").wait_for(timeout=JOB_MS)
     page.get_by_text("Details", exact=True).click()
     choose(page, "Replicate unit", "region")
+    page.get_by_text("Pairs in each roi").wait_for(timeout=JOB_MS)
     page.get_by_role("button", name="Start screen").click(timeout=JOB_MS)
     page.get_by_text("gene pairs tested", exact=False).first.wait_for(timeout=JOB_MS)
 
