@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,7 +214,9 @@ def _presence(slide: Slide, vocabulary: Vocabulary, rows: BoolArray) -> Any:
 def _regions(slide: Slide, request: ScreenRequest) -> tuple[Region, ...]:
     rois: list[Roi] = []
     if request.regions_geojson is not None:
-        rois += parse_rois(request.regions_geojson, slide.meta.slide_id, slide.meta.bounds_um)
+        own = _of_slide(request.regions_geojson, slide.meta.slide_id, request.slide_ids)
+        if own is not None:
+            rois += parse_rois(own, slide.meta.slide_id, slide.meta.bounds_um)
     if request.roi_ids:
         saved = {roi.roi_id: roi for roi in slide.rois()}
         rois += [saved[roi_id] for roi_id in request.roi_ids if roi_id in saved]
@@ -224,14 +227,41 @@ def _regions(slide: Slide, request: ScreenRequest) -> tuple[Region, ...]:
             raise SpatialFormerError(
                 f"The slide has no region {missing[:80]!r}.", slide.meta.slide_id, "Save it first."
             )
-        if not rois:
-            raise SpatialFormerError(
-                "None of the chosen regions lies on this slide.",
-                slide.meta.slide_id,
-                "Choose a region on each slide, or leave the slide out.",
-            )
+    if not rois and (request.roi_ids or request.regions_geojson is not None):
+        raise SpatialFormerError(
+            "None of the chosen regions lies on this slide.",
+            slide.meta.slide_id,
+            "Choose a region on each slide, or leave the slide out.",
+        )
     xy = np.asarray(slide.xy_um)
+    # The order of the units decides which far pairs are drawn; the order of a file shall not.
+    rois.sort(key=lambda roi: (roi.unit, roi.name, roi.polygon.wkt))
     return tuple(Region(roi.name, roi.unit, select_cells(xy, roi.polygon)) for roi in rois)
+
+
+def _of_slide(text: str, slide_id: str, slide_ids: tuple[str, ...]) -> str | None:
+    """Return the regions of one slide, leaving out those that name another slide of the screen.
+
+    None if all of them do. What is no GeoJSON collection is left to `parse_rois`.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    features = value.get("features") if isinstance(value, dict) else None
+    if not isinstance(features, list):
+        return text
+    others = set(slide_ids) - {slide_id}
+    own = [feature for feature in features if _slide_named(feature) not in others]
+    if not own and features:
+        return None
+    return json.dumps({"type": "FeatureCollection", "features": own})
+
+
+def _slide_named(feature: Any) -> str | None:
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    name = properties.get("slide_id") if isinstance(properties, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _facts(

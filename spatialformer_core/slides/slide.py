@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from spatialformer_core.io.records import Csr, Groups, Polygons
 from spatialformer_core.slides import index
 from spatialformer_core.slides.meta import ImageMeta, SlideMeta
 from spatialformer_core.slides.roi import Roi, parse_rois, to_geojson
+
+_NUMBERS = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +226,12 @@ class Slide:
         return self.folder / "image" / f"{self.image(name).name}.ome.tif"
 
     def rois(self) -> list[Roi]:
-        """Return the saved regions of interest, by name."""
+        """Return the saved regions of interest by name, ``region 2`` before ``region 10``."""
         paths = sorted((self.user_folder / "rois").glob("*.geojson"))
         found = [
             roi for path in paths for roi in parse_rois(files.read_json(path), self.meta.slide_id)
         ]
-        return sorted(found, key=lambda roi: (roi.name, roi.roi_id))
+        return sorted(found, key=lambda roi: (_natural(roi.name), roi.roi_id))
 
     def save_roi(self, roi: Roi) -> None:
         """Save a region; one of the same id gives way.
@@ -257,3 +260,8 @@ class Slide:
 
     def _roi_path(self, roi_id: str) -> Path:
         return self.user_folder / "rois" / f"{files.check_name(roi_id, 'Region id')}.geojson"
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that reads numbers within a name as people do."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in _NUMBERS.split(name)]

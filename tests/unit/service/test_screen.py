@@ -180,6 +180,26 @@ def test_regions_given_or_saved_are_the_replicates(store):
         slide.save_roi(roi)
     saved = estimate_screen(store, request(roi_ids=tuple(roi.roi_id for roi in rois), unit="roi"))
     assert saved.units == given.units
+    turned = collection(square("two", 600, 100), square("one", 100, 100))
+    assert estimate_screen(store, request(regions_geojson=turned, unit="roi")) == given
+
+
+def test_a_file_for_several_slides_is_read_by_each_slide(store):
+    from spatialformer_core.service.screen import _of_slide
+
+    one, two, three = square("one", 100, 100), square("two", 600, 100), square("any", 100, 600)
+    one["properties"]["slide_id"] = "mixed"
+    two["properties"]["slide_id"] = "other"
+    text = collection(one, two, three)
+    names = [
+        feature["properties"]["name"]
+        for feature in json.loads(_of_slide(text, "mixed", ("mixed", "other")))["features"]
+    ]
+    assert names == ["one", "any"]
+    assert _of_slide(collection(two), "mixed", ("mixed", "other")) is None
+    # A region of a slide that is not screened is a mistake, and is refused, not ignored.
+    with pytest.raises(SpatialFormerError, match="other"):
+        estimate_screen(store, request(regions_geojson=text, unit="roi"))
 
 
 @pytest.mark.parametrize(
