@@ -125,6 +125,23 @@ def test_p_values_are_uniform_where_there_is_nothing(lab, monkeypatch):
     assert 0.35 < np.mean(p) < 0.65
 
 
+@pytest.mark.slow
+def test_four_to_six_percent_of_null_tests_reject(lab, monkeypatch):
+    from spatialformer_core.perturbation import screen
+
+    opened = Gate(0.7, 0.6, 0.8, 100, 100, 10, "unseen", open=True, reason="given")
+    monkeypatch.setattr(screen, "measure_gate", lambda *a, **k: opened)
+    effect, interaction = [], []
+    for seed in range(80):
+        tissue = lab.tissue(seed=1000 + seed, n=1500, width=1800.0, contact=False)
+        scorer = lab.random_scorer(np.random.default_rng(seed))
+        result = run_screen([tissue], scorer, lab.model, lab.request(seed=seed, min_support=1))
+        effect.append((result.table.p < 0.05).mean())
+        interaction.append((result.table.epsilon_p < 0.05).mean())
+    assert 0.04 < np.mean(effect) < 0.06
+    assert 0.04 < np.mean(interaction) < 0.06
+
+
 def test_one_type_counts_both_orientations_and_pairs_have_no_direction(lab):
     tissue = lab.tissue()
     tissue = replace(tissue, right=tissue.left)
