@@ -47,15 +47,28 @@ def _notes(meta: SlideMeta) -> None:
         sentences = "\n".join(f"- {sentence}" for sentence in meta.missing)
         st.info(f"**Not in the source; all else works.**\n{sentences}", icon=":material/info:")
     if meta.mismatch and meta.mismatch.get("cells_equal") != 1.0:
-        rows = "\n".join(
-            f"- {key.replace('_', ' ')}: {compact(v) if v >= 1000 else number(v)}"
-            for key, v in meta.mismatch.items()
-        )
+        rows = "\n".join(_disagreement(key, value) for key, value in meta.mismatch.items())
         st.warning(
             "**Matrix and transcript table differ.** The matrix is the truth for expression and "
             f"QC, the table for positions.\n{rows}",
             icon=":material/compare_arrows:",
         )
+
+
+_MISMATCH = {
+    "matrix_counts": "counts in the matrix",
+    "assigned_transcripts": "transcripts assigned to cells",
+    "cells_equal": "cells with equal totals",
+    "median_ratio": "transcripts per matrix count, median of cells",
+    "correlation": "correlation of the totals over cells",
+}
+
+
+def _disagreement(key: str, value: float) -> str:
+    """Return one figure of the mismatch as a line of a list."""
+    share = key == "cells_equal"
+    text = f"{value:.0%}" if share else compact(value) if value >= 1000 else number(value)
+    return f"- {_MISMATCH.get(key, key)}: {text}"
 
 
 def view(meta: SlideMeta) -> None:
@@ -71,7 +84,7 @@ def view(meta: SlideMeta) -> None:
         else:
             cards.empty(
                 "No cell types on this slide",
-                "Register it again with a labels file to see the retention per type.",
+                "Ingest it with `--labels` on the command line to see the retention per type.",
                 "label_off",
             )
         _notes(meta)
