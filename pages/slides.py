@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.ui import cards, progress, qc_view, register, slide_cards
-from pages.ui.session import errors_shown, link, linked, services
+from pages.ui.session import current_slide, errors_shown, look_at, services
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ def _registration(slides: Sequence[SlideMeta]) -> None:
 
 
 def _chosen(slides: Sequence[SlideMeta]) -> SlideMeta | None:
-    wanted = linked("slide")
+    wanted = current_slide()
     found = [meta for meta in slides if meta.slide_id == wanted]
     if wanted and not found:
         st.warning(f"There is no slide `{wanted}`; it may have been removed.")
@@ -52,7 +52,7 @@ def main() -> None:
         chosen = _chosen(slides)
         asked = slide_cards.grid(slides, chosen.slide_id if chosen else None)
         if asked:
-            link("slide", asked)
+            look_at(asked)
             st.rerun()
         _registration(slides)
         if chosen:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.ui import cards, composition, rois, slide_cards, tissue_view
-from pages.ui.session import errors_shown, link, linked, services, show_remembered
+from pages.ui.session import (
+    current_slide,
+    errors_shown,
+    look_at,
+    services,
+    show_remembered,
+)
 
 if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
@@ -76,8 +82,8 @@ def main() -> None:
             return
         left, right = st.columns([1, 1.6], gap="large")
         with left:
-            meta = tissue_view.choose_slide(slides, linked("slide"))
-        link("slide", meta.slide_id)
+            meta = tissue_view.choose_slide(slides, current_slide())
+        look_at(meta.slide_id)
         with right:
             colour = tissue_view.choose_colour(meta)
         with st.container(horizontal=True, vertical_alignment="center"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages.ui.session import linked, services
+from pages.ui.session import current_slide, services
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import ScreenRequest
 
@@ -21,19 +21,29 @@ _UNITS = {
     "roi": "region",
     "block": "tissue block (square of 200–1000 µm)",
 }
+_SLIDES = "screen-slides"
 _KNOCKOUTS = {"delete": "take the gene out of the cell", "mask": "hide the gene from the model"}
+
+
+def _follow(looked_at: str | None, known: list[str]) -> None:
+    """Let the form begin with the slide that was looked at last; keep a choice made since."""
+    state = st.session_state
+    if looked_at in known and state.get("_screened") != looked_at:
+        state["_screened"] = looked_at
+        state[_SLIDES] = [looked_at]
+    kept = [slide for slide in state.get(_SLIDES, known[:1]) if slide in known]
+    if state.get(_SLIDES) != kept:
+        state[_SLIDES] = kept
 
 
 def _where(slides: Sequence[SlideMeta]) -> tuple[list[str], list[str]]:
     names = {meta.slide_id: meta.name for meta in slides}
-    wanted = linked("slide")
-    first = [wanted] if wanted in names else list(names)[:1]
+    _follow(current_slide(), list(names))
     chosen = st.multiselect(
         "Slides",
         list(names),
-        default=first,
         format_func=names.__getitem__,
-        key="screen-slides",
+        key=_SLIDES,
         persist_state="session",
         help="Several slides are screened together; each of their units is a replicate.",
     )

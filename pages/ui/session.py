@@ -57,6 +57,19 @@ def link(name: str, value: str | None) -> None:
         st.query_params[name] = value
 
 
+def current_slide() -> str | None:
+    """Return the slide of the link, else the one that was looked at last on any page."""
+    last: str | None = st.session_state.get("_slide")
+    return linked("slide") or last
+
+
+def look_at(slide_id: str) -> None:
+    """Put a slide into the page's link and keep it for the pages that are opened next."""
+    link("slide", slide_id)
+    # The menu's links carry no slide: whoever drew on one slide wants to screen that slide.
+    st.session_state["_slide"] = slide_id
+
+
 def remember(message: str) -> None:
     """Keep a message for the next run of the page (a rerun would wipe it)."""
     st.session_state["_flash"] = message
