@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spatialformer_core.arrays import DoubleArray, FloatArray, IntArray, LongArray
+from spatialformer_core.arrays import BoolArray, DoubleArray, FloatArray, IntArray, LongArray
 
 GroupCodes = NDArray[np.int16]
 Names = NDArray[np.str_]
@@ -52,6 +52,22 @@ class Polygons:
 
 
 @dataclass(frozen=True, slots=True)
+class Nuclei:
+    """Outlines of nuclei; a cell may have none, one or several.
+
+    Attributes
+    ----------
+    cell
+        Index of the cell that each nucleus belongs to, shape ``(n_nuclei,)``, ascending.
+    outlines
+        One row per nucleus.
+    """
+
+    cell: IntArray
+    outlines: Polygons
+
+
+@dataclass(frozen=True, slots=True)
 class Transcripts:
     """Every transcript of the source file, in file order.
 
@@ -71,6 +87,9 @@ class Transcripts:
         Gene column of each feature, ``-1`` for controls and names that the matrix does not know.
     n_unlisted_cell
         Transcripts that name a cell which the table of cells does not hold.
+    overlaps_nucleus
+        Whether the source places each transcript over a nucleus, shape ``(m,)``; None where it
+        does not say.
     """
 
     xyz_um: FloatArray
@@ -80,6 +99,7 @@ class Transcripts:
     feature_names: tuple[str, ...]
     gene_of_feature: IntArray
     n_unlisted_cell: int = 0
+    overlaps_nucleus: BoolArray | None = None
 
     @property
     def n(self) -> int:
@@ -97,12 +117,16 @@ class ImageSource:
         One file, or one file per channel.
     um_from_px
         Homogeneous 3x3 matrix from pixel (column, row) to micrometres.
+    alignment_rms_um
+        How far the keypoints lie from where the matrix puts them (root mean square); None where
+        the matrix was given as such.
     """
 
     name: str
     kind: ImageKind
     paths: tuple[Path, ...]
     um_from_px: DoubleArray
+    alignment_rms_um: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +147,8 @@ class CellTable:
         Gene symbols, one per column.
     control_names
         Features of the matrix that are controls.
+    gene_ids
+        Stable id (Ensembl) per gene, empty where it is not known; None where the source has none.
     """
 
     cell_ids: Names
@@ -133,6 +159,7 @@ class CellTable:
     control_names: tuple[str, ...]
     n_control_counts: int
     groups: dict[str, Groups] = field(default_factory=dict)
+    gene_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +178,8 @@ class SourceData:
         One sentence for each optional part that the source lacks.
     notes
         Counts of what was left out while reading.
+    nuclei
+        Outlines of nuclei; None where the source has none.
     """
 
     technology: str
@@ -162,3 +191,4 @@ class SourceData:
     counts_min_qv: float | None
     missing: tuple[str, ...] = ()
     notes: dict[str, int] = field(default_factory=dict)
+    nuclei: Nuclei | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialformer_core import progress as progress_
-from spatialformer_core.arrays import FloatArray, IntArray
+from spatialformer_core.arrays import BoolArray, FloatArray, IntArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io import guard
 from spatialformer_core.io.checks import check_xy
@@ -62,6 +62,18 @@ def _floats(column: Any, path: Path, name: str) -> NDArray[Any]:
     return values
 
 
+def _flags(column: Any, path: Path) -> BoolArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)):
+        raise SpatialFormerError(
+            f"Column overlaps_nucleus holds {column.type}; 0 or 1 expected.", where=path.name
+        )
+    flags: BoolArray = pc.fill_null(column.cast(pa.int8()), 0).to_numpy(zero_copy_only=False) != 0
+    return flags
+
+
 class _Reader:
     """Fills preallocated arrays batch by batch."""
 
@@ -75,12 +87,15 @@ class _Reader:
             ("z_location",) if "z_location" in names else ()
         )
         self.has_qv, self.has_cell = "qv" in names, "cell_id" in names
+        self.has_nucleus = "overlaps_nucleus" in names
         self.columns = [*self.axes, "feature_name"]
         self.columns += ["cell_id"] * self.has_cell + ["qv"] * self.has_qv
+        self.columns += ["overlaps_nucleus"] * self.has_nucleus
         self.xyz: FloatArray = np.empty((n, len(self.axes)), np.float32)
         self.feature: IntArray = np.empty(n, np.int32)
         self.cell: IntArray = np.full(n, -1, np.int32)
         self.qv: FloatArray | None = np.empty(n, np.float32) if self.has_qv else None
+        self.nucleus: BoolArray | None = np.empty(n, np.bool_) if self.has_nucleus else None
         self.cells = pa.array(cell_ids.tolist(), pa.string())
         self.names = _Names()
         self.n_unlisted = 0
@@ -101,6 +116,8 @@ class _Reader:
             self.cell[start:stop] = self._cells(batch.column("cell_id"))
         if self.qv is not None:
             self.qv[start:stop] = _floats(batch.column("qv"), self.path, "qv")
+        if self.nucleus is not None:
+            self.nucleus[start:stop] = _flags(batch.column("overlaps_nucleus"), self.path)
         self.done = stop
 
     def _cells(self, column: Any) -> IntArray:
@@ -130,8 +147,9 @@ def read_transcripts(
     Parameters
     ----------
     path
-        Parquet file with ``x_location y_location feature_name``; ``z_location``, ``qv`` and
-        ``cell_id`` are optional. A null or ``UNASSIGNED`` cell id means outside any cell.
+        Parquet file with ``x_location y_location feature_name``; ``z_location``, ``qv``,
+        ``overlaps_nucleus`` and ``cell_id`` are optional. A null or ``UNASSIGNED`` cell id
+        means outside any cell.
     cell_ids
         The cells, shape ``(n,)``.
     genes
@@ -164,4 +182,5 @@ def read_transcripts(
         names,
         np.array([column.get(name, -1) for name in names], np.int32),
         reader.n_unlisted,
+        reader.nucleus,
     )
