@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
 WORKERS ?= 2
 
-.PHONY: app install dev chromium lint type test slow browser viewer lock clean
+.PHONY: app install dev chromium lint type test slow browser bench viewer lock clean
 
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)
@@ -52,6 +52,9 @@ slow: dev chromium
 
 browser: dev chromium
 	$(VENV)/bin/pytest -m "browser and not slow"
+
+bench: dev
+	$(VENV)/bin/spatialformer bench --stage data
 
 viewer:
 	cd pages/ui/viewer && npm ci --ignore-scripts --no-audit --no-fund && npm run build
