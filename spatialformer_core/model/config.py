@@ -10,9 +10,20 @@ from spatialformer_core.config import FrozenModel
 from spatialformer_core.errors import SpatialFormerError
 
 Architecture = Literal["cross-encoder", "two-tower"]
-Preset = Literal["tiny", "small", "base"]
+Preset = Literal["tiny", "small", "base", "published-61", "published-71"]
+CooccurrenceKind = Literal["symmetric", "bilinear", "additive"]
+GeneSpatial = Literal["none", "trainable", "frozen"]
+SourceAttention = Literal["own", "head-major", "split"]
 
-_SIZES: dict[str, dict[str, int]] = {
+_PUBLISHED = {
+    "dim": 512,
+    "n_blocks": 10,
+    "n_heads": 64,
+    "cooccurrence_rank": 128,
+    "pair_hidden": 512,
+    "gene_spatial": "trainable",
+}
+_SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"dim": 16, "n_blocks": 1, "n_heads": 2, "cooccurrence_rank": 8, "pair_hidden": 16},
     "small": {"dim": 64, "n_blocks": 2, "n_heads": 4, "cooccurrence_rank": 32, "pair_hidden": 64},
     "base": {
@@ -21,6 +32,17 @@ _SIZES: dict[str, dict[str, int]] = {
         "n_heads": 8,
         "cooccurrence_rank": 128,
         "pair_hidden": 512,
+    },
+    "published-61": {
+        **_PUBLISHED,
+        "cooccurrence_head": "additive",
+        "cooccurrence_trained": False,
+        "source_attention": "head-major",
+    },
+    "published-71": {
+        **_PUBLISHED,
+        "cooccurrence_head": "bilinear",
+        "source_attention": "split",
     },
 }
 
@@ -52,6 +74,23 @@ class ModelConfig(FrozenModel):
         Outputs of the auxiliary niche head (two-tower; 0: no such head).
     magnitude_bins
         Number of bins of a gene's raw count that are shown beside its rank (0: ranks only).
+    gene_spatial
+        Whether a table of gene vectors from the transcript graph is added to the tokens, and
+        whether training changes it.
+    gene_spatial_dim
+        Width of that table if it is projected to ``dim``; 0: as wide as the model, added as it is
+        (the published models).
+    cooccurrence_head
+        ``symmetric`` (ours): a symmetric low-rank interaction. ``bilinear``: the low-rank product
+        of the 71-slide models, not symmetric. ``additive``: a sum of two gene scores, the
+        61-slide models; it can represent no interaction.
+    cooccurrence_trained, pair_trained
+        Whether that head was trained to any use. False for the co-occurrence head of 61-slide
+        models and for the pair head of single-cell models.
+    source_attention
+        How queries, keys and values lay in the file that the weights were converted from:
+        ``head-major`` (scaled by ``dim ** -0.5``) or ``split`` (by the head's width ``** -0.5``).
+        The weights are always stored in our own layout; this records what they were read as.
     """
 
     architecture: Architecture
@@ -67,6 +106,12 @@ class ModelConfig(FrozenModel):
     pair_hidden: int = Field(ge=1, le=4096)
     niche_targets: int = Field(default=0, ge=0, le=1024)
     magnitude_bins: int = Field(default=0, ge=0, le=64)
+    gene_spatial: GeneSpatial = "none"
+    gene_spatial_dim: int = Field(default=0, ge=0, le=4096)
+    cooccurrence_head: CooccurrenceKind = "symmetric"
+    cooccurrence_trained: bool = True
+    pair_trained: bool = True
+    source_attention: SourceAttention = "own"
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
@@ -78,6 +123,10 @@ class ModelConfig(FrozenModel):
             raise ValueError(f"expansion {self.expansion} is odd; the gate takes half of it")
         if self.niche_targets and self.architecture != "two-tower":
             raise ValueError("niche_targets belong to the two-tower architecture")
+        if self.preset.startswith("published") and self.architecture != "cross-encoder":
+            raise ValueError(f"{self.preset} is a cross-encoder")
+        if self.gene_spatial_dim and self.gene_spatial == "none":
+            raise ValueError("gene_spatial_dim is given, but gene_spatial is none")
         return self
 
 

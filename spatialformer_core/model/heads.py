@@ -37,6 +37,62 @@ class CooccurrenceHead(nn.Module):
         return (u[left] * u[right] * self.weight).sum(-1) + self.bias
 
 
+class BilinearCooccurrenceHead(nn.Module):
+    """Low-rank product of two projections, ``(E P)_i . (E Q)_j``: the 71-slide published head.
+
+    Not symmetric; kept for converted checkpoints only.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.project_left = nn.Linear(config.dim, config.cooccurrence_rank, bias=False)
+        self.project_right = nn.Linear(config.dim, config.cooccurrence_rank, bias=False)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "T D"],
+        left: Int[Tensor, " N"],
+        right: Int[Tensor, " N"],
+    ) -> Float[Tensor, " N"]:
+        """Return the logits of the given ordered pairs of packed rows."""
+        u, v = self.project_left(hidden), self.project_right(hidden)
+        logits: Tensor = (u[left] * v[right]).sum(-1)
+        return logits
+
+
+class AdditiveCooccurrenceHead(nn.Module):
+    """A sum of two gene scores, ``a . E_i + b . E_j``: the 61-slide published head.
+
+    It can represent no interaction of two genes; kept for converted checkpoints only.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.scores = nn.Linear(config.dim, 2, bias=False)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "T D"],
+        left: Int[Tensor, " N"],
+        right: Int[Tensor, " N"],
+    ) -> Float[Tensor, " N"]:
+        """Return the logits of the given ordered pairs of packed rows."""
+        scores: Tensor = self.scores(hidden)
+        return scores[left, 0] + scores[right, 1]
+
+
+AnyCooccurrenceHead = CooccurrenceHead | BilinearCooccurrenceHead | AdditiveCooccurrenceHead
+
+
+def cooccurrence_head(config: ModelConfig) -> AnyCooccurrenceHead:
+    """Return the head that the configuration names."""
+    if config.cooccurrence_head == "bilinear":
+        return BilinearCooccurrenceHead(config)
+    if config.cooccurrence_head == "additive":
+        return AdditiveCooccurrenceHead(config)
+    return CooccurrenceHead(config)
+
+
 class ClsPairHead(nn.Module):
     """Neighbours or not, from the CLS state of a pair sequence (cross-encoder)."""
 

@@ -7,12 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spatialformer_core.arrays import CellTokens
+from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.model.config import ModelConfig
 from spatialformer_core.model.heads import (
+    AnyCooccurrenceHead,
     ClsPairHead,
-    CooccurrenceHead,
     NicheHead,
     TowerPairHead,
+    cooccurrence_head,
 )
 from spatialformer_core.model.layers import AttentionBlock, ConvBlock
 from spatialformer_core.model.layout import Packed, lay_out, pack
@@ -23,7 +25,7 @@ _SIDE_STD = 0.05
 
 
 class Embedding(nn.Module):
-    """Token + segment (+ magnitude), dropout, LayerNorm."""
+    """Token + segment (+ magnitude) (+ gene-spatial vector), dropout, LayerNorm."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -35,6 +37,16 @@ class Embedding(nn.Module):
         if config.magnitude_bins:
             self.magnitude = nn.Embedding(config.magnitude_bins + 1, config.dim)
             nn.init.normal_(self.magnitude.weight, std=_SIDE_STD)
+        self.spatial: nn.Embedding | None = None
+        self.spatial_projection: nn.Linear | None = None
+        if config.gene_spatial != "none":
+            width = config.gene_spatial_dim or config.dim
+            self.spatial = nn.Embedding(config.n_tokens, width)
+            # Zero until `set_gene_spatial` fills it: an unknown gene has no place in space.
+            nn.init.zeros_(self.spatial.weight)
+            self.spatial.weight.requires_grad_(config.gene_spatial == "trainable")
+            if config.gene_spatial_dim:
+                self.spatial_projection = nn.Linear(width, config.dim, bias=False)
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(config.dim)
 
@@ -43,8 +55,32 @@ class Embedding(nn.Module):
         x: Tensor = self.token(batch.tokens) + self.segment(batch.segments)
         if self.magnitude is not None:
             x = x + self.magnitude(batch.magnitudes)
+        if self.spatial is not None:
+            vectors = self.spatial(batch.tokens)
+            projection = self.spatial_projection
+            x = x + (vectors if projection is None else projection(vectors))
         out: Tensor = self.norm(self.dropout(x))
         return out
+
+    @torch.no_grad()
+    def set_gene_spatial(self, table: Float[Tensor, "V S"]) -> None:
+        """Fill the gene-spatial table, one row per token (zero rows: no vector known).
+
+        Raises
+        ------
+        SpatialFormerError
+            If the model has no such table, or its shape is another, or a value is not finite.
+        """
+        wanted = None if self.spatial is None else tuple(self.spatial.weight.shape)
+        if self.spatial is None or tuple(table.shape) != wanted:
+            raise SpatialFormerError(
+                f"The gene embedding is {tuple(table.shape)}, the model wants {wanted}.",
+                fix="Give the model's recipe gene_spatial and, as gene_spatial_dim, the width of "
+                "the embedding (0 if that is the model's own width).",
+            )
+        if not bool(torch.isfinite(table).all()):
+            raise SpatialFormerError("The gene embedding holds NaN or infinity.")
+        self.spatial.weight.copy_(table)
 
 
 class Block(nn.Module):
@@ -80,7 +116,7 @@ class SpatialFormer(nn.Module):
         self.embedding = Embedding(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
         self.token_head = nn.Linear(config.dim, config.n_tokens)
-        self.cooccurrence_head = CooccurrenceHead(config)
+        self.cooccurrence_head: AnyCooccurrenceHead = cooccurrence_head(config)
         self.pair_head: ClsPairHead | TowerPairHead
         self.niche_head: NicheHead | None = None
         if config.architecture == "two-tower":
