@@ -158,18 +158,26 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        write_json(partial / MANIFEST, {"files": _hashes(partial)})
-        _sync_folder(partial)
-        if path.exists():
-            discarded = path.with_name(f"{path.name}{_PARTIAL}{uuid.uuid4().hex}")
-            path.rename(discarded)
-            partial.rename(path)
-            shutil.rmtree(discarded)
-        else:
-            partial.rename(path)
-        _sync_folder(path.parent)
+        publish(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def publish(folder: Path, path: Path) -> None:
+    """Write the manifest of a folder that was built beside ``path``, then rename it to ``path``.
+
+    What is there already gives way.
+    """
+    write_json(folder / MANIFEST, {"files": _hashes(folder)})
+    _sync_folder(folder)
+    if path.exists():
+        discarded = path.with_name(f"{path.name}{_PARTIAL}{uuid.uuid4().hex}")
+        path.rename(discarded)
+        folder.rename(path)
+        shutil.rmtree(discarded)
+    else:
+        folder.rename(path)
+    _sync_folder(path.parent)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
