@@ -90,6 +90,10 @@ def _categorical(column: Any, n_cells: int, path: Path) -> Groups | None:
     return Groups(tuple(names), codes.astype(np.int16))
 
 
+class NotCountsError(SpatialFormerError):
+    """A matrix is sound but holds something else than raw counts."""
+
+
 def build_csr(
     parts: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], shape: tuple[int, int], path: Path
 ) -> Csr:
@@ -138,13 +142,13 @@ def as_counts(values: NDArray[Any], path: Path) -> NDArray[np.int32]:
     top = np.iinfo(np.int32).max
     good = np.isfinite(values).all() and (len(values) == 0 or 0 <= values.min() <= values.max())
     if not good or (len(values) and values.max() > top):
-        raise SpatialFormerError(
+        raise NotCountsError(
             "The matrix holds values that are negative or not finite; raw counts are expected.",
             where=path.name,
         )
     counts: NDArray[np.int32] = values.astype(np.int32)
     if not np.array_equal(counts, values):
-        raise SpatialFormerError(
+        raise NotCountsError(
             "The matrix holds fractions; raw counts are expected.",
             where=path.name,
             fix="Store the raw counts in X, not normalised expression.",

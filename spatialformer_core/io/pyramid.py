@@ -114,6 +114,8 @@ def _size(level: Image) -> tuple[int, int]:
 
 
 def _decode(source: ImageSource, scratch: _Scratch) -> tuple[Image, tuple[str, ...]]:
+    if source.pixels is not None:
+        return _decode_array(source, scratch)
     with ExitStack() as stack:
         files = [stack.enter_context(guard.open_tiff(p, p.parent)) for p in source.paths]
         try:
@@ -126,6 +128,28 @@ def _decode(source: ImageSource, scratch: _Scratch) -> tuple[Image, tuple[str, .
                 where=source.paths[0].name,
                 fix="Copy it again, or leave it out.",
             ) from error
+
+
+def _decode_array(source: ImageSource, scratch: _Scratch) -> tuple[Image, tuple[str, ...]]:
+    """Copy pixels that lie in another container, in strips."""
+    pixels, colour = source.pixels, source.kind == "he"
+    n_channels, height, width = pixels.shape
+    out = scratch.array((height, width, 3) if colour else pixels.shape, pixels.dtype)
+    try:
+        for top in range(0, height, _STRIP_ROWS):
+            rows = slice(top, top + _STRIP_ROWS)
+            for channel in range(n_channels):
+                target = out[rows, :, channel] if colour else out[channel, rows]
+                target[:] = np.asarray(pixels[channel, rows])
+    except guard.TIFF_FAULTS as error:
+        raise SpatialFormerError(
+            f"The image is damaged: {str(error)[:160]}.",
+            where=source.name,
+            fix="Copy the source again, or leave the image out.",
+        ) from error
+    if colour:
+        return out, ("rgb",)
+    return out, source.channels or tuple(f"channel {i + 1}" for i in range(n_channels))
 
 
 def _decode_colour(tif: tifffile.TiffFile, scratch: _Scratch) -> Image:
@@ -157,6 +181,8 @@ def _decode_stains(
             stated[i] if i < len(stated) and stated[i] else f"channel {len(names) + i + 1}"
             for i in range(len(own))
         ]
+    if len(source.channels) == len(names):
+        names = list(source.channels)
     first = pages[0]
     if first.dtype not in (np.uint8, np.uint16):
         raise SpatialFormerError(

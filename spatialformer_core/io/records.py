@@ -106,6 +106,12 @@ class Transcripts:
         """Number of transcripts in the file."""
         return len(self.feature)
 
+    @staticmethod
+    def none() -> Transcripts:
+        """Return the transcripts of a source that has none: a table of cells alone."""
+        empty = np.zeros(0, np.int32)
+        return Transcripts(np.zeros((0, 2), np.float32), empty, empty, None, (), empty)
+
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
@@ -120,6 +126,12 @@ class ImageSource:
     alignment_rms_um
         How far the keypoints lie from where the matrix puts them (root mean square); None where
         the matrix was given as such.
+    channels
+        Names that the source gives to the channels beside the files; empty takes the files' own.
+    pixels
+        The pixels themselves, shape ``(channels, height, width)``, where they lie in no TIFF
+        (``paths`` is empty then): anything that has a shape and a dtype and gives an array when
+        it is sliced.
     """
 
     name: str
@@ -127,6 +139,8 @@ class ImageSource:
     paths: tuple[Path, ...]
     um_from_px: DoubleArray
     alignment_rms_um: float | None = None
+    channels: tuple[str, ...] = ()
+    pixels: Any = None
 
 
 @dataclass(frozen=True, slots=True)

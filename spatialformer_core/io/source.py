@@ -2,15 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spatialformer_core import progress as progress_
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.io import table_folder, xenium
+from spatialformer_core.io import h5ad, table_folder, xenium
 from spatialformer_core.io.labels import read_labels
 from spatialformer_core.io.records import SourceData
 from spatialformer_core.io.request import SourceRequest
+
+MAX_UM_PER_PX = 1_000.0
+
+_Reader = Callable[[SourceRequest, progress_.Progress, progress_.Cancel], SourceData]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of source.
+
+    Attributes
+    ----------
+    kind
+        Short name.
+    holds
+        What such a source consists of, for people.
+    matches, read
+        Tell it by its names; read it whole.
+    has_unit
+        Whether its coordinates are micrometres by definition.
+    """
+
+    kind: str
+    holds: str
+    matches: Callable[[Path], bool]
+    read: _Reader
+    has_unit: bool = False
+
+
+FORMATS = (
+    Format(
+        "table", "a folder with cells.h5ad", table_folder.matches, table_folder.read, has_unit=True
+    ),
+    Format(
+        "xenium",
+        "Xenium output (experiment.xenium, cell_feature_matrix.h5)",
+        xenium.matches,
+        xenium.read,
+        has_unit=True,
+    ),
+    Format("h5ad", "an .h5ad file", h5ad.matches, h5ad.read),
+)
+"""Every kind that is read; the first that matches wins."""
+
+
+def format_of(path: Path) -> Format | None:
+    """Guess the kind of a source from names alone; None if it is none that we know."""
+    return next((entry for entry in FORMATS if entry.matches(path)), None)
 
 
 def read_source(
@@ -19,40 +68,61 @@ def read_source(
     he: Path | None = None,
     he_affine: Path | None = None,
     labels: Path | None = None,
+    um_per_px: float | None = None,
     progress: progress_.Progress = progress_.silent,
     cancel: progress_.Cancel = progress_.never,
 ) -> SourceData:
-    """Read a source folder into plain arrays.
+    """Read a source into plain arrays.
 
     Parameters
     ----------
     path
-        A Xenium output folder or a table folder.
+        Any folder or file of `FORMATS`.
     he, he_affine, labels
         Files beside it that the user names.
+    um_per_px
+        Micrometres of one unit of its coordinates, where it keeps pixels.
 
     Raises
     ------
     SpatialFormerError
-        If the folder is no bundle that we know, or anything in it cannot be used.
+        If it is nothing that we know, or anything in it cannot be used.
     """
-    if not path.is_dir():
+    if not path.exists():
         raise SpatialFormerError(
-            "The source folder does not exist.", where=path.name, fix="Give an existing folder."
+            "The source does not exist.", where=path.name, fix="Give an existing folder or file."
         )
     if (he is None) != (he_affine is None) and he is None:
         raise SpatialFormerError("An H&E alignment was given without its image.", where="he_affine")
-    request = SourceRequest(path.resolve(), he, he_affine, labels)
-    reader = next((room for room in (table_folder, xenium) if room.matches(request.source)), None)
-    if reader is None:
+    request = SourceRequest(path.resolve(), he, he_affine, labels, um_per_px)
+    found = format_of(request.source)
+    if found is None:
         raise SpatialFormerError(
-            "The folder is no bundle: neither cells.h5ad (table folder) nor "
-            "cell_feature_matrix.h5 and experiment.xenium (Xenium output) is in it.",
+            f"It is no source that can be read: {'; '.join(entry.holds for entry in FORMATS)}.",
             where=path.name,
             fix="Choose the folder that holds those files.",
         )
-    data = reader.read(request, progress, cancel)
+    _check_scale(request, found)
+    data = found.read(request, progress, cancel)
     return data if labels is None else _with_labels(data, labels)
+
+
+def _check_scale(request: SourceRequest, found: Format) -> None:
+    value = request.um_per_px
+    if value is None:
+        return
+    if not 0 < value <= MAX_UM_PER_PX:
+        raise SpatialFormerError(
+            f"{value} um per pixel is no scale.",
+            where="um_per_px",
+            fix=f"Give a number above 0 and up to {MAX_UM_PER_PX:,.0f}.",
+        )
+    if found.has_unit:
+        raise SpatialFormerError(
+            "The coordinates of this kind of source are micrometres; they are not scaled.",
+            where="um_per_px",
+            fix="Leave the scale out.",
+        )
 
 
 def _with_labels(data: SourceData, path: Path) -> SourceData:

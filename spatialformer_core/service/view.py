@@ -60,6 +60,7 @@ class SlideView:
             "tile_origin_um": [grid.x0, grid.y0],
             "tiles": [grid.nx, grid.ny],
             "has_polygons": meta.has_polygons,
+            "has_transcripts": meta.has_transcripts,
             "groups": list(self.slide.group_keys),
             "images": [image.model_dump(mode="json") for image in meta.images],
         }

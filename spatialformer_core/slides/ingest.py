@@ -31,13 +31,15 @@ class IngestOptions(TypedDict, total=False):
     """What may be given besides the source.
 
     ``he`` and ``he_affine`` are an H&E OME-TIFF with its 3x3 alignment CSV, ``labels`` a CSV
-    ``cell_id,group``; ``default_group`` is the grouping shown first; ``replace`` lets a slide of
+    ``cell_id,group``; ``um_per_px`` the micrometres of one unit of a source that keeps pixels;
+    ``default_group`` is the grouping shown first; ``replace`` lets a slide of
     the same name give way (its regions of interest stay).
     """
 
     he: Path | None
     he_affine: Path | None
     labels: Path | None
+    um_per_px: float | None
     default_group: str | None
     replace: bool
 
@@ -60,7 +62,7 @@ def ingest(
     Parameters
     ----------
     source
-        A Xenium output folder or a table folder.
+        Any folder or file that `io.read_source` knows.
     name
         Name of the slide; its id is derived from it.
 
@@ -82,6 +84,7 @@ def ingest(
         he=options.get("he"),
         he_affine=options.get("he_affine"),
         labels=options.get("labels"),
+        um_per_px=options.get("um_per_px"),
         progress=progress_.staged(progress, 0.0, 0.4),
         cancel=cancel,
     )
@@ -202,6 +205,7 @@ class _Build:
         parts = [self.arrays.cells.xy_um, self.data.transcripts.xyz_um[:, :2]]
         if self.data.polygons is not None:
             parts.append(self.data.polygons.xy_um)
+        parts = [part for part in parts if len(part)]
         low = np.min([part.min(axis=0) for part in parts], axis=0)
         high = np.max([part.max(axis=0) for part in parts], axis=0)
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
@@ -243,9 +247,12 @@ class _Build:
             "n_transcripts": _count(self.analysed),
             "dropped": self.dropped(),
             "missing": data.missing,
-            "mismatch": thresholds.mismatch(matrix_totals, per_cell),
+            "mismatch": (
+                thresholds.mismatch(matrix_totals, per_cell) if data.transcripts.n else None
+            ),
             "counts_from": self.counts_from,
             "group_keys": tuple(sorted(data.cells.groups)),
+            "has_transcripts": data.transcripts.n > 0,
             "has_z": data.transcripts.xyz_um.shape[1] == 3,
             "has_qv": data.transcripts.qv is not None,
             "has_polygons": data.polygons is not None,

@@ -86,6 +86,7 @@ class SlideMeta(FrozenModel):
     counts_from: str = "matrix"
     group_keys: tuple[str, ...]
     default_group: str | None
+    has_transcripts: bool = True
     has_z: bool
     has_qv: bool
     has_polygons: bool

@@ -38,7 +38,9 @@ def write_zarr(path: Path, meta: SlideMeta, slide: SlideArrays, transcripts: Tra
         spatialdata.SpatialData(
             tables={Elements.TABLE: _table(meta, slide, region)},
             shapes={region: shapes},
-            points={Elements.TRANSCRIPTS: _points(transcripts, slide.cells)},
+            points={Elements.TRANSCRIPTS: _points(transcripts, slide.cells)}
+            if transcripts.n
+            else {},
             attrs={"spatialformer": {"slide_id": meta.slide_id, "simulated": meta.simulated}},
         ).write(path)
 

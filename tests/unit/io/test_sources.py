@@ -105,15 +105,17 @@ def test_bad_h5ad(table, fault: str) -> None:
 
 def test_folder_that_is_no_bundle(tmp_path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "no bundle" in refused(tmp_path / "empty")
+    assert "no source that can be read" in refused(tmp_path / "empty")
     assert "does not exist" in refused(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")
-    assert "does not exist" in refused(tmp_path / "file")
+    assert "no source that can be read" in refused(tmp_path / "file")
 
 
 def test_table_folder_without_transcripts(table) -> None:
     (table / "transcripts.parquet").unlink()
-    assert "transcripts.parquet is not in the folder" in refused(table)
+    data = read_source(table)
+    assert data.transcripts.n == 0
+    assert data.missing[0].startswith("No transcripts")
 
 
 def test_optional_parts_are_reported(table) -> None:
