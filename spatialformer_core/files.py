@@ -1,18 +1,25 @@
 """Files: atomic writes, safe joins, hashes and the home folder.
 
 Every write of the core goes through this file: a reader never sees half a file or half a folder.
+What is unfinished carries ``.partial-`` in its name and is locked by its writer. A killed writer's
+lock ends with it, so that `sweep_partials` tells what is left over from what is being written.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -22,6 +29,13 @@ MANIFEST = "COMPLETE.json"
 """Written last into a folder; a folder without it does not exist for readers."""
 
 _PARTIAL = ".partial-"
+_ASIDE = f"{_PARTIAL}aside-"
+"""Names the old folder while a new one takes its place, where the system cannot swap the two."""
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_ABANDONED_S = 86_400.0
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 _CHUNK = 1 << 20
 
@@ -86,20 +100,90 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _beside(path: Path, mark: str = _PARTIAL) -> Path:
+    return path.with_name(f"{path.name}{mark}{uuid.uuid4().hex}")
+
+
+def _lock(descriptor: int) -> bool:
+    """Try to lock what is open; False if another writer holds it or nobody can tell."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_being_written(path: Path) -> bool:
+    """Tell whether the writer of something unfinished is alive."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # A file system without locks: only age tells.
+        return time.time() - os.fstat(descriptor).st_mtime < _ABANDONED_S
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def size_text(n_bytes: float) -> str:
+    """Return a size in words, such as ``2.1 GB``."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.1f} {unit}"
+    return f"{n_bytes / 1e3:.1f} kB"
+
+
+def _full_disk(path: Path, written_bytes: int, needed_bytes: int | None) -> SpatialFormerError:
+    needed = "" if needed_bytes is None else f" of about {size_text(needed_bytes)}"
+    free = shutil.disk_usage(path.parent).free
+    return SpatialFormerError(
+        f"The disk is full: {path.name!r} could not be written after "
+        f"{size_text(written_bytes)}{needed}; {size_text(free)} are free.",
+        where=path.name,
+        fix="Free space on this disk, or let SPATIALFORMER_HOME name a folder on a larger one.",
+    )
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any]]:
-    """Open a file that appears under ``path`` only when the block ends without an error."""
+    """Open a file that appears under ``path`` only when the block ends without an error.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}{_PARTIAL}{uuid.uuid4().hex}")
+    partial = _beside(path)
+    written = 0
     try:
         with partial.open(mode, encoding=None if mode == "wb" else "utf-8") as stream:
+            _lock(stream.fileno())
             yield stream
+            written = stream.tell()
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _full_disk(path, max(written, _size(partial)), None) from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file or of all files in a folder."""
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size if path.exists() else 0
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -130,10 +214,14 @@ def read_json(path: Path, max_bytes: int = 64 * _CHUNK) -> Any:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_directory(
+    path: Path, *, replace: bool = False, needed_bytes: int | None = None
+) -> Iterator[Path]:
     """Build a folder beside ``path``; it appears there whole, or not at all.
 
-    The manifest with the SHA-256 of every file is written last, then the folder is renamed.
+    The manifest with the SHA-256 of every file is written last, then the folder is renamed. A
+    folder that gives way is swapped with the new one in a single step, so that at any moment one
+    of the two is there.
 
     Parameters
     ----------
@@ -141,48 +229,136 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         Where the folder shall appear.
     replace
         Whether a folder that is there already gives way.
+    needed_bytes
+        About how large it becomes; too little free space is then found before the work begins.
+
+    Raises
+    ------
+    SpatialFormerError
+        If something is there already and ``replace`` is False, or the disk is full.
+    """
+    if path.exists() and not replace:
+        raise _taken(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if needed_bytes is not None and shutil.disk_usage(path.parent).free < needed_bytes:
+        raise _full_disk(path, 0, needed_bytes)
+    partial, descriptor = _locked_folder(path)
+    try:
+        yield partial
+        publish(partial, path, replace=replace)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _full_disk(path, _size(partial), needed_bytes) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _taken(path: Path) -> SpatialFormerError:
+    return SpatialFormerError(
+        f"{path.name!r} exists already.",
+        where=str(path.parent),
+        fix="Choose another name or remove it first.",
+    )
+
+
+def _locked_folder(path: Path) -> tuple[Path, int]:
+    """Make an unfinished folder and lock it; the caller closes the descriptor."""
+    while True:
+        partial = _beside(path)
+        partial.mkdir()
+        try:
+            descriptor = os.open(partial, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        _lock(descriptor)
+        # A sweep may have taken it between its making and its lock.
+        if partial.exists():
+            return partial, descriptor
+        os.close(descriptor)
+
+
+def publish(folder: Path, path: Path, *, replace: bool = True) -> None:
+    """Write the manifest of a folder that was built beside ``path``, then rename it to ``path``.
 
     Raises
     ------
     SpatialFormerError
         If something is there already and ``replace`` is False.
     """
-    if path.exists() and not replace:
-        raise SpatialFormerError(
-            f"{path.name!r} exists already.",
-            where=str(path.parent),
-            fix="Choose another name or remove it first.",
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}{_PARTIAL}{uuid.uuid4().hex}")
-    partial.mkdir()
-    try:
-        yield partial
-        publish(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def publish(folder: Path, path: Path) -> None:
-    """Write the manifest of a folder that was built beside ``path``, then rename it to ``path``.
-
-    What is there already gives way.
-    """
     write_json(folder / MANIFEST, {"files": _hashes(folder)})
     _sync_folder(folder)
-    if path.exists():
-        discarded = path.with_name(f"{path.name}{_PARTIAL}{uuid.uuid4().hex}")
-        path.rename(discarded)
-        folder.rename(path)
-        shutil.rmtree(discarded)
+    if replace and path.exists():
+        if _exchange(folder, path):
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            _displace(folder, path)
     else:
-        folder.rename(path)
+        try:
+            folder.rename(path)
+        except OSError as error:
+            if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+                raise _taken(path) from error
+            raise
     _sync_folder(path.parent)
 
 
+def _exchange(left: Path, right: Path) -> bool:
+    """Swap two folders in one step; False where the system or its file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    names = os.fsencode(left), os.fsencode(right)
+    if rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NO_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(right))
+
+
+def _displace(partial: Path, path: Path) -> None:
+    """Put a folder in another's place in two steps; `restore_set_aside` mends a kill in between."""
+    aside = _beside(path, _ASIDE)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _lock(descriptor)
+        path.rename(aside)
+        try:
+            partial.rename(path)
+        except OSError:
+            aside.rename(path)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def restore_set_aside(folder: Path) -> int:
+    """Bring back folders whose writer was killed between two renames; return how many."""
+    count = 0
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        name, mark, _ = path.name.partition(_ASIDE)
+        target = path.with_name(name)
+        if mark and not target.exists() and not _is_being_written(path):
+            with contextlib.suppress(OSError):  # another process was faster
+                path.rename(target)
+                count += 1
+    return count
+
+
 def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    return {str(p.relative_to(folder)): sha256_file(p) for p in files}
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p != folder / MANIFEST):
+        if path.is_dir():
+            _sync_folder(path)
+            continue
+        with path.open("rb") as stream:
+            # On the disk before the manifest says so: a power cut must not leave empty files.
+            os.fsync(stream.fileno())
+        found[str(path.relative_to(folder))] = sha256_file(path)
+    return found
 
 
 def is_complete(folder: Path) -> bool:
@@ -190,23 +366,65 @@ def is_complete(folder: Path) -> bool:
     return _PARTIAL not in folder.name and (folder / MANIFEST).is_file()
 
 
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """How a folder differs from its manifest: paths below it, ascending."""
+
+    missing: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any."""
+        return bool(self.missing or self.changed or self.extra)
+
+    def sentences(self) -> list[str]:
+        """Return one sentence per path."""
+        return [
+            *(f"{name} is missing." for name in self.missing),
+            *(f"{name} has changed since it was written." for name in self.changed),
+            *(f"{name} was not there when the manifest was written." for name in self.extra),
+        ]
+
+
+def compare_directory(folder: Path) -> Differences:
+    """Compare every file of a folder with its manifest."""
+    try:
+        expected: dict[str, str] = read_json(folder / MANIFEST)["files"]
+        paths = {name: resolve_under(folder, name) for name in expected}
+    except (SpatialFormerError, TypeError, KeyError, AttributeError):
+        damaged = (MANIFEST,)
+        return (
+            Differences(changed=damaged) if (folder / MANIFEST).exists() else Differences(damaged)
+        )
+    missing = tuple(name for name, path in paths.items() if not path.is_file())
+    changed = tuple(
+        name
+        for name, path in paths.items()
+        if path.is_file() and sha256_file(path) != expected[name]
+    )
+    # The manifest of a folder built inside this one may be older than this rule: never extra.
+    there = (p for p in folder.rglob("*") if p.name != MANIFEST)
+    names = {str(p.relative_to(folder)) for p in there if p.is_symlink() or not p.is_dir()}
+    return Differences(missing, changed, tuple(sorted(names - set(expected))))
+
+
 def verify_directory(folder: Path) -> list[str]:
     """Return one sentence per file of the manifest that is missing or changed."""
-    expected: dict[str, str] = read_json(folder / MANIFEST)["files"]
-    problems = []
-    for name, digest in expected.items():
-        path = resolve_under(folder, name)
-        if not path.is_file():
-            problems.append(f"{name} is missing.")
-        elif sha256_file(path) != digest:
-            problems.append(f"{name} has changed since it was written.")
-    return problems
+    found = compare_directory(folder)
+    return Differences(found.missing, found.changed).sentences()
 
 
 def sweep_partials(folder: Path) -> int:
-    """Remove what interrupted writers left in a folder; return how many entries."""
+    """Remove what killed writers left in a folder; return how many entries.
+
+    What is being written stays, and what a killed writer had set aside comes back.
+    """
+    restore_set_aside(folder)
     count = 0
     for path in folder.glob(f"*{_PARTIAL}*") if folder.is_dir() else ():
+        if _is_being_written(path):
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
