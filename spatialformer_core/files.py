@@ -8,21 +8,19 @@ lock ends with it, so that `sweep_partials` tells what is left over from what is
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from spatialformer_core import disk
 from spatialformer_core.errors import SpatialFormerError
 
 MANIFEST = "COMPLETE.json"
@@ -32,10 +30,7 @@ _PARTIAL = ".partial-"
 _ASIDE = f"{_PARTIAL}aside-"
 """Names the old folder while a new one takes its place, where the system cannot swap the two."""
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_ABANDONED_S = 86_400.0
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 _CHUNK = 1 << 20
 
@@ -104,47 +99,12 @@ def _beside(path: Path, mark: str = _PARTIAL) -> Path:
     return path.with_name(f"{path.name}{mark}{uuid.uuid4().hex}")
 
 
-def _lock(descriptor: int) -> bool:
-    """Try to lock what is open; False if another writer holds it or nobody can tell."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _is_being_written(path: Path) -> bool:
-    """Tell whether the writer of something unfinished is alive."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        # A file system without locks: only age tells.
-        return time.time() - os.fstat(descriptor).st_mtime < _ABANDONED_S
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def size_text(n_bytes: float) -> str:
-    """Return a size in words, such as ``2.1 GB``."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
-        if n_bytes >= factor:
-            return f"{n_bytes / factor:.1f} {unit}"
-    return f"{n_bytes / 1e3:.1f} kB"
-
-
 def _full_disk(path: Path, written_bytes: int, needed_bytes: int | None) -> SpatialFormerError:
-    needed = "" if needed_bytes is None else f" of about {size_text(needed_bytes)}"
+    needed = "" if needed_bytes is None else f" of about {disk.size_text(needed_bytes)}"
     free = shutil.disk_usage(path.parent).free
     return SpatialFormerError(
         f"The disk is full: {path.name!r} could not be written after "
-        f"{size_text(written_bytes)}{needed}; {size_text(free)} are free.",
+        f"{disk.size_text(written_bytes)}{needed}; {disk.size_text(free)} are free.",
         where=path.name,
         fix="Free space on this disk, or let SPATIALFORMER_HOME name a folder on a larger one.",
     )
@@ -164,7 +124,7 @@ def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any
     written = 0
     try:
         with partial.open(mode, encoding=None if mode == "wb" else "utf-8") as stream:
-            _lock(stream.fileno())
+            disk.lock(stream.fileno())
             yield stream
             written = stream.tell()
             stream.flush()
@@ -173,17 +133,10 @@ def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any
         _sync_folder(path.parent)
     except OSError as error:
         if error.errno in _FULL:
-            raise _full_disk(path, max(written, _size(partial)), None) from error
+            raise _full_disk(path, max(written, disk.size(partial)), None) from error
         raise
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _size(path: Path) -> int:
-    """Return the bytes of a file or of all files in a folder."""
-    if path.is_dir():
-        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-    return path.stat().st_size if path.exists() else 0
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -248,7 +201,7 @@ def atomic_directory(
         publish(partial, path, replace=replace)
     except OSError as error:
         if error.errno in _FULL:
-            raise _full_disk(path, _size(partial), needed_bytes) from error
+            raise _full_disk(path, disk.size(partial), needed_bytes) from error
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -272,7 +225,7 @@ def _locked_folder(path: Path) -> tuple[Path, int]:
             descriptor = os.open(partial, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        _lock(descriptor)
+        disk.lock(descriptor)
         # A sweep may have taken it between its making and its lock.
         if partial.exists():
             return partial, descriptor
@@ -290,7 +243,7 @@ def publish(folder: Path, path: Path, *, replace: bool = True) -> None:
     write_json(folder / MANIFEST, {"files": _hashes(folder)})
     _sync_folder(folder)
     if replace and path.exists():
-        if _exchange(folder, path):
+        if disk.exchange(folder, path):
             shutil.rmtree(folder, ignore_errors=True)
         else:
             _displace(folder, path)
@@ -304,26 +257,12 @@ def publish(folder: Path, path: Path, *, replace: bool = True) -> None:
     _sync_folder(path.parent)
 
 
-def _exchange(left: Path, right: Path) -> bool:
-    """Swap two folders in one step; False where the system or its file system cannot."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    names = os.fsencode(left), os.fsencode(right)
-    if rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in _NO_EXCHANGE:
-        return False
-    raise OSError(code, os.strerror(code), str(right))
-
-
 def _displace(partial: Path, path: Path) -> None:
     """Put a folder in another's place in two steps; `restore_set_aside` mends a kill in between."""
     aside = _beside(path, _ASIDE)
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        _lock(descriptor)
+        disk.lock(descriptor)
         path.rename(aside)
         try:
             partial.rename(path)
@@ -341,7 +280,7 @@ def restore_set_aside(folder: Path) -> int:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         name, mark, _ = path.name.partition(_ASIDE)
         target = path.with_name(name)
-        if mark and not target.exists() and not _is_being_written(path):
+        if mark and not target.exists() and not disk.is_being_written(path):
             with contextlib.suppress(OSError):  # another process was faster
                 path.rename(target)
                 count += 1
@@ -423,7 +362,7 @@ def sweep_partials(folder: Path) -> int:
     restore_set_aside(folder)
     count = 0
     for path in folder.glob(f"*{_PARTIAL}*") if folder.is_dir() else ():
-        if _is_being_written(path):
+        if disk.is_being_written(path):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
