@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,40 +11,12 @@ import numpy as np
 from spatialformer_core.arrays import DoubleArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io import guard
+from spatialformer_core.io.alignment import read_alignment
 from spatialformer_core.io.records import ImageKind, ImageSource
 
 _UM_PER_UNIT = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
-_MAX_AFFINE_BYTES = 65_536
-
-
-def read_affine(path: Path, folder: Path) -> DoubleArray:
-    """Read the 3x3 alignment that Xenium Explorer writes (H&E pixel to morphology pixel).
-
-    Raises
-    ------
-    SpatialFormerError
-        If it is no 3x3 matrix of finite numbers, its last row is not ``0,0,1``, or it is
-        singular.
-    """
-    guard.check_file(path, folder)
-    wanted = "Three lines of three numbers are expected, the last one 0,0,1."
-    if path.stat().st_size > _MAX_AFFINE_BYTES:
-        raise SpatialFormerError("The alignment file is too large.", where=path.name, fix=wanted)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [[float(value) for value in row] for row in csv.reader(stream) if row]
-    except (UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise SpatialFormerError(
-            f"The alignment holds something else than numbers: {error}.", path.name, wanted
-        ) from error
-    if [len(row) for row in rows] != [3, 3, 3]:
-        raise SpatialFormerError("The alignment is no 3x3 matrix.", path.name, wanted)
-    matrix = np.array(rows, np.float64)
-    last_row_ok = np.allclose(matrix[2], [0, 0, 1], atol=1e-9)
-    determinant = float(np.linalg.det(matrix)) if np.isfinite(matrix).all() else math.nan
-    if not last_row_ok or not math.isfinite(determinant) or abs(determinant) < 1e-9:
-        raise SpatialFormerError("The alignment cannot be inverted.", path.name, wanted)
-    return matrix
+MAX_ALIGNMENT_RMS_UM = 5.0
+"""Keypoints that disagree by more than half a cell put cells beside their picture."""
 
 
 def pixel_size_um(path: Path, folder: Path) -> float | None:
@@ -92,13 +63,18 @@ def scale(pixel_um: float) -> DoubleArray:
 
 def is_rgb(path: Path, folder: Path) -> bool:
     """Tell whether an image is 8-bit colour: three samples, or three planes named like H&E."""
+    return _has_colours(path, folder, planes="he_image" in path.name)
+
+
+def _has_colours(path: Path, folder: Path, *, planes: bool) -> bool:
+    """Tell whether an image has three 8-bit samples, or three such planes where these count."""
     with guard.open_tiff(path, folder) as tif:
         page = tif.pages.first
         if page.dtype != np.uint8:
             return False
         if page.samplesperpixel == 3:
             return True
-        return "he_image" in path.name and len(tif.pages) == 3
+        return planes and len(tif.pages) == 3 and page.samplesperpixel == 1
 
 
 def image_kind(path: Path, folder: Path) -> ImageKind:
@@ -112,7 +88,7 @@ def he_source(image: Path, affine: Path, morphology_um: float) -> ImageSource:
     Parameters
     ----------
     affine
-        CSV that maps H&E pixels to morphology pixels.
+        CSV that maps H&E pixels to morphology pixels: a 3x3 matrix or keypoints.
     morphology_um
         Size of a morphology pixel.
 
@@ -121,12 +97,22 @@ def he_source(image: Path, affine: Path, morphology_um: float) -> ImageSource:
     SpatialFormerError
         If the image has no three 8-bit colours or the alignment is unusable.
     """
-    if not is_rgb(image, image.parent):
+    if not _has_colours(image, image.parent, planes=True):
         raise SpatialFormerError(
             "An H&E image with three 8-bit colours is expected.", where=image.name
         )
-    um_from_px = scale(morphology_um) @ read_affine(affine, affine.parent)
-    return ImageSource("he", "he", (image,), um_from_px)
+    found = read_alignment(affine, affine.parent)
+    rms_um = None if found.rms_px is None else found.rms_px * morphology_um
+    um_from_px = scale(morphology_um) @ found.matrix
+    return ImageSource("he", "he", (image,), um_from_px, alignment_rms_um=rms_um)
+
+
+def alignment_doubt(image: ImageSource) -> str | None:
+    """Return a sentence if the keypoints of an image contradict each other."""
+    rms_um = image.alignment_rms_um
+    if rms_um is None or rms_um <= MAX_ALIGNMENT_RMS_UM:
+        return None
+    return f"{image.paths[0].name}: its keypoints disagree by {rms_um:.1f} um (root mean square)."
 
 
 def placed_he(image: Path, affine: Path | None, others: list[ImageSource]) -> ImageSource:
@@ -141,7 +127,7 @@ def placed_he(image: Path, affine: Path | None, others: list[ImageSource]) -> Im
         raise SpatialFormerError(
             "An H&E image needs its alignment.",
             where=image.name,
-            fix="Give the 3x3 CSV that Xenium Explorer exports (--he-affine).",
+            fix="Give the CSV that Xenium Explorer exports: a matrix or keypoints (--he-affine).",
         )
     stain = next((other for other in others if other.kind == "stain"), None)
     if stain is None:

@@ -7,14 +7,18 @@ import pytest
 import tifffile
 
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.io import images, pyramid
+from spatialformer_core.io import alignment, images, pyramid
 from spatialformer_core.io.records import ImageSource
 
 
 def test_affine_is_read(tmp_path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("0.5,-0.1,3\n0.1,0.5,4\n0,0,1\n")
-    assert images.read_affine(path, tmp_path).tolist() == [[0.5, -0.1, 3], [0.1, 0.5, 4], [0, 0, 1]]
+    assert alignment.read_affine(path, tmp_path).tolist() == [
+        [0.5, -0.1, 3],
+        [0.1, 0.5, 4],
+        [0, 0, 1],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -25,7 +29,7 @@ def test_affine_is_read(tmp_path) -> None:
 def test_bad_affine_is_refused(tmp_path, text: str) -> None:
     (tmp_path / "a.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(SpatialFormerError):
-        images.read_affine(tmp_path / "a.csv", tmp_path)
+        alignment.read_affine(tmp_path / "a.csv", tmp_path)
 
 
 def test_he_is_placed_through_morphology_pixels(bundles, tmp_path) -> None:
