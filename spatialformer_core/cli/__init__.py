@@ -13,7 +13,16 @@ from typing import Annotated
 import typer
 
 from spatialformer_core import __version__
-from spatialformer_core.cli import bench, checkpoints, jobs, science, serving, slides, tissue
+from spatialformer_core.cli import (
+    bench,
+    checkpoints,
+    gene_pairs,
+    jobs,
+    science,
+    serving,
+    slides,
+    tissue,
+)
 from spatialformer_core.errors import SpatialFormerError
 
 __all__ = ["app", "main"]
@@ -28,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _room in (tissue, slides, science, checkpoints, jobs, serving, bench):
+for _room in (tissue, slides, science, gene_pairs, checkpoints, jobs, serving, bench):
     _room.register(app)
 
 

@@ -1,16 +1,50 @@
 """Which genes sit together inside a cell."""
 
+from spatialformer_core.cooccurrence.expression import (
+    LEVELS,
+    N_STRATA,
+    BothGenes,
+    both_genes,
+    copy_tables,
+)
+from spatialformer_core.cooccurrence.matrix import (
+    SEPARATOR,
+    PairMatrix,
+    check_gene_names,
+    join_matrices,
+    named_matrix,
+    pair_matrix,
+    pair_name,
+    split_pair_names,
+)
 from spatialformer_core.cooccurrence.null import PairNull, permuted_pairs
 from spatialformer_core.cooccurrence.pairs import (
     communities,
     cooccurring_pairs,
     pairs_from_communities,
 )
+from spatialformer_core.cooccurrence.variable import depth_bins, variability, variable_pairs
 
 __all__ = [
+    "LEVELS",
+    "N_STRATA",
+    "SEPARATOR",
+    "BothGenes",
+    "PairMatrix",
     "PairNull",
+    "both_genes",
+    "check_gene_names",
     "communities",
     "cooccurring_pairs",
+    "copy_tables",
+    "depth_bins",
+    "join_matrices",
+    "named_matrix",
+    "pair_matrix",
+    "pair_name",
     "pairs_from_communities",
     "permuted_pairs",
+    "split_pair_names",
+    "variability",
+    "variable_pairs",
 ]

@@ -13,11 +13,7 @@ from spatialformer_core.arrays import DoubleArray, IntArray, LongArray
 from spatialformer_core.cell_graph import radius_graph
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.perturbation.far import FarPairs, Slides, matched_far_pairs
-from spatialformer_core.perturbation.request import (
-    MIN_PAIRS_PER_UNIT,
-    MIN_UNITS,
-    ScreenRequest,
-)
+from spatialformer_core.perturbation.request import MIN_PAIRS_PER_UNIT, ScreenRequest
 from spatialformer_core.perturbation.tissue import (
     PairTable,
     Tissue,
@@ -26,6 +22,7 @@ from spatialformer_core.perturbation.tissue import (
     near_pairs,
 )
 from spatialformer_core.perturbation.units import Units, choose_units
+from spatialformer_core.stats import MIN_UNITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from spatialformer_core.config import FrozenModel, Knockout
+from spatialformer_core.stats import MIN_PER_UNIT
 
 UnitKind = Literal["auto", "donor", "slide", "roi", "block"]
 
-MIN_UNITS = 6
-"""Fewer replicate units give effects and intervals and no p-value."""
-
-MIN_PAIRS_PER_UNIT = 10
+MIN_PAIRS_PER_UNIT = MIN_PER_UNIT
 """Near pairs, and far pairs, that a unit needs to count as a replicate."""
 
 MIN_COVERAGE = 0.5

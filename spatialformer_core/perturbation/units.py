@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from spatialformer_core.arrays import LongArray
-from spatialformer_core.perturbation.request import MIN_PAIRS_PER_UNIT, MIN_UNITS, UnitKind
+from spatialformer_core.perturbation.request import MIN_PAIRS_PER_UNIT, UnitKind
 from spatialformer_core.perturbation.tissue import PairTable, Tissue
-
-BLOCK_SIZES_UM = (1000.0, 800.0, 600.0, 400.0, 300.0, 200.0)
-"""Sides of the square blocks that are tried, largest first; never below 200 um."""
+from spatialformer_core.stats import BLOCK_SIZES_UM, best_level, block_corners
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +50,8 @@ def choose_units(pairs: PairTable, tissues: Sequence[Tissue], kind: UnitKind) ->
     10 near pairs; if none has, the one with most such units, the larger kind first. Only the
     number of pairs decides, no effect is known yet.
     """
-    best: Units | None = None
-    for level in _levels(pairs, tissues):
-        if kind not in ("auto", level.kind):
-            continue
-        units = _usable(level)
-        if len(units.names) >= MIN_UNITS:
-            return units
-        if best is None or len(units.names) > len(best.names):
-            best = units
+    chosen = (level for level in _levels(pairs, tissues) if kind in ("auto", level.kind))
+    best = best_level(map(_usable, chosen), lambda units: len(units.names))
     if best is not None and best.names:
         return best
     return Units("all", None, ("all",), np.zeros(len(pairs), np.int64))
@@ -99,7 +90,7 @@ def _levels(pairs: PairTable, tissues: Sequence[Tissue]) -> Iterator[_Level]:
     if (pairs.region >= 0).any():
         yield _roi_level(pairs, tissues)
     for size in BLOCK_SIZES_UM:
-        corner = np.floor(pairs.mid_um / size).astype(np.int64)
+        corner = block_corners(pairs.mid_um, size)
         yield _Level(
             "block",
             size,

@@ -9,7 +9,8 @@ import numpy as np
 from spatialformer_core.perturbation.gate import Gate
 from spatialformer_core.perturbation.plan import ScreenPlan
 from spatialformer_core.perturbation.report import COLUMNS
-from spatialformer_core.perturbation.request import MIN_UNITS, ScreenRequest
+from spatialformer_core.perturbation.request import ScreenRequest
+from spatialformer_core.stats import MIN_UNITS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ logarithms; with few units this steadies each test's variance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,13 +148,57 @@ def moderated_t(
     """
     mean, variance, n = _summaries(values)
     own = np.where(n >= 2, n - 1.0, np.nan)
+    shrunk, df = _shrunk(variance, own, prior)
+    return _tested((mean, shrunk, n), df, alternative, level)
+
+
+def moderated_two_sample_t(
+    first: NDArray[np.floating],
+    second: NDArray[np.floating],
+    *,
+    alternative: Alternative = "two-sided",
+    level: float = 0.95,
+    prior: VariancePrior | None = None,
+) -> TTest:
+    """Test whether the means of two sets of units differ, with one moderated variance for both.
+
+    Parameters
+    ----------
+    first, second
+        Shapes ``(n_units, n_tests)``, the numbers of units may differ; NaN marks a unit without a
+        value.
+    alternative, level, prior
+        As in `moderated_t`.
+
+    Returns
+    -------
+    TTest
+        Of ``first - second``; ``n`` counts the units of both. A side without a unit, or two units
+        in all, give no p.
+    """
+    one, one_variance, n_one = _summaries(first)
+    other, other_variance, n_other = _summaries(second)
+    squares = np.nan_to_num(one_variance) * np.maximum(n_one - 1, 0)
+    squares += np.nan_to_num(other_variance) * np.maximum(n_other - 1, 0)
+    own = np.where((n_one > 0) & (n_other > 0), n_one + n_other - 2.0, 0.0)
+    own = np.where(own > 0, own, np.nan)
+    shrunk, df = _shrunk(squares / own, own, prior)
+    # The variance of the difference is that of a mean over so many units.
+    both = np.maximum(n_one + n_other, 1)
+    tested = _tested((one - other, shrunk, n_one * n_other / both), df, alternative, level)
+    return replace(tested, n=n_one + n_other)
+
+
+def _shrunk(
+    variance: DoubleArray, own: DoubleArray, prior: VariancePrior | None
+) -> tuple[DoubleArray, DoubleArray]:
+    """Return variances shrunk towards the prior, and their degrees of freedom."""
     chosen = fit_variance_prior(variance, own) if prior is None else prior
     if np.isinf(chosen.df):
-        pooled = np.where(np.isnan(own), np.nan, chosen.variance)
+        shrunk = np.where(np.isnan(own), np.nan, chosen.variance)
     else:
-        pooled = (chosen.df * chosen.variance + own * variance) / (chosen.df + own)
-    df = np.minimum(own + chosen.df, np.nansum(own))
-    return _tested((mean, pooled, n), df, alternative, level)
+        shrunk = (chosen.df * chosen.variance + own * variance) / (chosen.df + own)
+    return shrunk, np.minimum(own + chosen.df, np.nansum(own))
 
 
 def fit_variance_prior(variance: NDArray[np.floating], df: NDArray[np.floating]) -> VariancePrior:
@@ -224,7 +268,7 @@ def _summaries(
 
 
 def _tested(
-    summary: tuple[DoubleArray, DoubleArray, NDArray[np.int64]],
+    summary: tuple[DoubleArray, DoubleArray, NDArray[Any]],
     df: DoubleArray,
     alternative: Alternative,
     level: float,
