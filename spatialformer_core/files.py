@@ -139,6 +139,34 @@ def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def growing(path: Path, *, fresh: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file that grows over several runs (an unfinished download) at its end.
+
+    It is safe on disk as far as it was written, also after an error; `finish` gives it its name.
+
+    Parameters
+    ----------
+    path
+        Named so that nobody takes it for the finished file.
+    fresh
+        Whether it begins anew.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb" if fresh else "ab") as stream:
+        try:
+            yield stream
+        finally:
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def finish(unfinished: Path, path: Path) -> None:
+    """Give a file written by `growing` its name; a file of that name gives way."""
+    unfinished.replace(path)
+    _sync_folder(path.parent)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically (keys sorted, so that equal values give equal bytes)."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
