@@ -12,6 +12,7 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.trainer import TrainRecipe
 from training import common, pretrain
 from training.corpus import CorpusRecipe, build
+from training.graphsage import GraphsageRecipe
 
 RECIPES = Path(common.__file__).parent / "recipes"
 
@@ -20,6 +21,9 @@ RECIPES = Path(common.__file__).parent / "recipes"
 def test_every_shipped_recipe_is_valid(path):
     if path.stem.endswith("_corpus"):
         assert load_recipe(path, CorpusRecipe).slides
+        return
+    if path.stem.endswith("_graphsage"):
+        assert load_recipe(path, GraphsageRecipe).network.steps
         return
     recipe = load_recipe(path, TrainRecipe)
     config = recipe.model.config(n_tokens=400)
