@@ -36,7 +36,7 @@ AREA_COLUMNS = ("cell_area", "area_um2", "cell_area_um2")
 NO_TRANSCRIPTS = (
     "No transcripts: gene pairs within cells and molecules in the picture are not available."
 )
-_COUNTS_FIX = (
+COUNTS_FIX = (
     "Store the raw counts in X, in layers['counts'] or in raw: cells are checked by their counts, "
     "which normalised expression no longer holds."
 )
@@ -145,7 +145,7 @@ def _raw_counts(file: Any, path: Path) -> tuple[Csr, Any]:
             refusal = refusal or error
     if refusal is None:
         raise SpatialFormerError("It names no features.", where=path.name)
-    raise NotCountsError(refusal.message, where=path.name, fix=_COUNTS_FIX)
+    raise NotCountsError(refusal.message, where=path.name, fix=COUNTS_FIX)
 
 
 def _column(frame: Any, name: str, path: Path) -> Any:
