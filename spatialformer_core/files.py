@@ -333,6 +333,11 @@ def is_complete(folder: Path) -> bool:
     return _PARTIAL not in folder.name and (folder / MANIFEST).is_file()
 
 
+def is_partial(path: Path) -> bool:
+    """Tell whether a file or folder is unfinished by its name."""
+    return _PARTIAL in path.name
+
+
 @dataclass(frozen=True, slots=True)
 class Differences:
     """How a folder differs from its manifest: paths below it, ascending."""
