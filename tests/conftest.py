@@ -34,11 +34,9 @@ def fixtures_data(shared_data: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def bundles() -> ModuleType:
-    """Writers of small source folders (``bundles.py`` beside this file)."""
+def _module(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(
-        "spatialformer_test_bundles", Path(__file__).with_name("bundles.py")
+        f"spatialformer_test_{name}", Path(__file__).with_name(f"{name}.py")
     )
     assert spec is not None
     assert spec.loader is not None
@@ -46,6 +44,18 @@ def bundles() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def bundles() -> ModuleType:
+    """Writers of small source folders (``bundles.py`` beside this file)."""
+    return _module("bundles")
+
+
+@pytest.fixture(scope="session")
+def published() -> ModuleType:
+    """Small files in the form of the published package (``published.py`` beside this file)."""
+    return _module("published")
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spatialformer_core.inference.panel import MIN_COVERAGE, require_coverage
 from spatialformer_core.inference.protocol import Encoded, PairScorer
 from spatialformer_core.inference.scorers import (
     CrossEncoderScorer,
@@ -13,6 +14,7 @@ from spatialformer_core.inference.scorers import (
 )
 
 __all__ = [
+    "MIN_COVERAGE",
     "CrossEncoderScorer",
     "Encoded",
     "EncodedTokens",
@@ -20,5 +22,6 @@ __all__ = [
     "PairScorer",
     "TwoTowerScorer",
     "make_scorer",
+    "require_coverage",
     "scorer_of",
 ]

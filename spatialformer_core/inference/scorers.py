@@ -152,6 +152,7 @@ class CrossEncoderScorer:
     def __init__(self, model: SpatialFormer, name: str) -> None:
         if not isinstance(model.pair_head, ClsPairHead):
             raise SpatialFormerError("The checkpoint is no cross-encoder.", where=name)
+        self._pair_trained = model.config.pair_trained
         self.name = name
         self._model = model.eval()
         self._head = model.pair_head
@@ -167,8 +168,20 @@ class CrossEncoderScorer:
 
     @torch.no_grad()
     def score(self, left: Encoded, right: Encoded) -> FloatArray:
-        """Return the logits of aligned rows, the mean of both orders, shape ``(n,)``."""
+        """Return the logits of aligned rows, the mean of both orders, shape ``(n,)``.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the pair head was never trained (a published single-cell model).
+        """
         _check_aligned(left, right)
+        if not self._pair_trained:
+            raise SpatialFormerError(
+                "The checkpoint was trained on single cells; its pair head is random.",
+                where=self.name,
+                fix="Score pairs with a checkpoint of pairs; this one embeds cells.",
+            )
         first, second = _own(left, EncodedTokens).cells, _own(right, EncodedTokens).cells
         there = self._one_order(first, second)
         back = self._one_order(second, first)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spatialformer_core.model.batch_norm import MaskedBatchNorm
 from spatialformer_core.model.config import ModelConfig
 from spatialformer_core.model.layout import Group, Packed
 
@@ -69,18 +70,14 @@ class GluFeedForward(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Gated depthwise convolution and feed-forward, both with a residual and LayerNorm after it.
-
-    The batch norm sees packed rows only, so it is the masked batch norm of the paper: no padded
-    place counts in its statistics.
-    """
+    """Gated convolution and feed-forward, both with a residual and LayerNorm after it."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim = config.dim
         self.expand = nn.Linear(dim, 2 * dim)
         self.depthwise = nn.Conv1d(dim, dim, config.conv_kernel, groups=dim, bias=False)
-        self.batch_norm = nn.BatchNorm1d(dim, momentum=_BATCH_NORM_MOMENTUM)
+        self.batch_norm = MaskedBatchNorm(dim, momentum=_BATCH_NORM_MOMENTUM)
         self.dropout = nn.Dropout(config.dropout)
         self.project = nn.Linear(dim, dim)
         self.conv_scale = ScaleBias(dim)

@@ -206,6 +206,38 @@ def to_split(qkv: Tensor, config: ModelConfig) -> Tensor:
     return split
 
 
+def from_split(qkv: Tensor, config: ModelConfig) -> Tensor:
+    """Return our ``qkv`` rows as they lay in the published file; undoes `to_split`."""
+    if config.source_attention != "head-major":
+        return qkv
+    heads, width = config.n_heads, config.dim // config.n_heads
+    raw = qkv.clone()
+    raw[: config.dim] /= (width / config.dim) ** 0.5
+    return raw.view(3, heads, width, *qkv.shape[1:]).transpose(0, 1).reshape(qkv.shape).clone()
+
+
+def in_other_layout(model: SpatialFormer) -> SpatialFormer:
+    """Return a converted network as if its file had been read in the other layout.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the network is no converted published one.
+    """
+    other: dict[str, Layout] = {"head-major": "split", "split": "head-major"}
+    if model.config.source_attention not in other:
+        raise SpatialFormerError("Only published models have a second attention layout.")
+    layout = other[model.config.source_attention]
+    config = model.config.model_copy(update={"source_attention": layout})
+    weights = {
+        key: to_split(from_split(value, model.config), config) if ".qkv." in key else value
+        for key, value in model.state_dict().items()
+    }
+    twin = SpatialFormer(config)
+    twin.load_state_dict(weights, strict=True)
+    return twin.eval()
+
+
 def _names(config: ModelConfig) -> dict[str, str]:
     names = dict(_TOP)
     if config.cooccurrence_head == "additive":

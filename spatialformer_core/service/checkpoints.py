@@ -138,15 +138,20 @@ def _read(checkpoint_id: str, folder: Path) -> CheckpointInfo:
         architecture=str(config.get("architecture", "unknown")),
         preset=str(config.get("preset", "unknown")),
         simulated=provenance["simulated"],
-        trained_on=tuple(
-            str(entry.get("slide", entry)) if isinstance(entry, dict) else str(entry)
-            for entry in provenance.get("trained_on", [])
-        ),
+        trained_on=_trained_on(provenance),
         n_tokens=len(vocabulary.tokens),
         n_genes=len(vocabulary.genes),
         card=card.read_text("utf-8", "replace")[:_MAX_TEXT_BYTES] if card.is_file() else "",
         provenance=provenance,
     )
+
+
+def _trained_on(provenance: dict[str, Any]) -> tuple[str, ...]:
+    entries = provenance.get("trained_on")
+    if not isinstance(entries, list):
+        # Converted checkpoints: nobody lists their slides.
+        return (str(provenance.get("trained_on_words", "unknown")),)
+    return tuple(str(e.get("slide", e)) if isinstance(e, dict) else str(e) for e in entries)
 
 
 def _yaml(path: Path) -> dict[str, Any]:

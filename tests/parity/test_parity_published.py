@@ -17,7 +17,7 @@ LIMIT = 1e-5
 @pytest.fixture(scope="module")
 def recorded(fixtures_data):
     path = fixtures_data / "spaformer_pair_random_small.pt"
-    return torch.load(path, weights_only=True)
+    return torch.load(path, weights_only=True)  # noqa: TID251 (a fixture of ours)
 
 
 def converted(recorded, layout):
