@@ -57,6 +57,25 @@ def parser(what: str) -> argparse.ArgumentParser:
     return made
 
 
+def add_engine(made: argparse.ArgumentParser) -> None:
+    """Add the arguments that choose where shards are made."""
+    made.add_argument("--workers", type=int, default=0, help="local processes; 0: this process")
+    made.add_argument("--scheduler", default=None, help="Dask scheduler, tcp://...")
+    made.add_argument(
+        "--resource",
+        action="append",
+        default=[],
+        type=_resource,
+        metavar="NAME=N",
+        help="what a Dask worker must have for one shard",
+    )
+
+
+def _resource(text: str) -> tuple[str, float]:
+    name, _, amount = text.partition("=")
+    return name, float(amount)
+
+
 def report(done: float, total: float, message: str) -> None:
     """Write progress to stderr."""
     share = done / total if total else 1.0

@@ -88,12 +88,22 @@ class Corpus:
     @property
     def radius_um(self) -> float:
         """Largest distance of neighbours."""
-        return self.manifest.radius_um
+        return self.manifest.settings.radius_um
 
     @cached_property
     def split(self) -> NDArray[np.int8]:
         """Split code of every row: 0 train, 1 validation, 2 test, -1 gap."""
         return np.concatenate([shard.split for shard in self.shards])
+
+    @cached_property
+    def n_genes_of_cell(self) -> LongArray:
+        """Number of gene tokens of every row."""
+        return np.concatenate([np.diff(shard.indptr) for shard in self.shards])
+
+    @cached_property
+    def n_pairs_of_cell(self) -> LongArray:
+        """Number of co-occurring gene pairs of every row."""
+        return np.concatenate([np.diff(shard.pair_indptr) for shard in self.shards])
 
     @cached_property
     def has_cooccurrence(self) -> BoolArray:

@@ -37,6 +37,16 @@ class PairBatch:
     kind: NDArray[np.int8]
     slide: LongArray
 
+    def take(self, index: LongArray | slice) -> PairBatch:
+        """Return some of the pairs, in the given order."""
+        return PairBatch(
+            self.left_cells[index],
+            self.right_cells[index],
+            self.label[index],
+            self.kind[index],
+            self.slide[index],
+        )
+
 
 class PairBatches:
     """All batches of a run: ``batch(step)`` depends on the seed and the step, on nothing else.
@@ -59,11 +69,15 @@ class PairBatches:
         What is drawn around one cell.
     hard_um
         Distances of the ring of hard negatives.
+    slides
+        Indices of the slides that are drawn from; None for all.
 
     Attributes
     ----------
     n_anchors
         Cells around which groups are drawn, over all slides; each is visited once per epoch.
+    anchors_per_slide
+        The same per slide of the corpus, shape ``(n_slides,)``.
     skipped_slides
         Slides without an anchor in this split.
 
@@ -82,6 +96,7 @@ class PairBatches:
         seed: int = 0,
         kinds: Sequence[Kind] = BALANCED,
         hard_um: tuple[float, float] = (80.0, 150.0),
+        slides: Sequence[int] | None = None,
     ) -> None:
         if batch_size < 1 or batch_size % len(kinds):
             raise SpatialFormerError(
@@ -95,7 +110,8 @@ class PairBatches:
         self._slides: list[int] = []
         self.skipped_slides: list[str] = []
         reason = "The corpus holds no slide."
-        for number, shard in enumerate(corpus.shards):
+        for number in range(len(corpus.shards)) if slides is None else slides:
+            shard = corpus.shards[number]
             cells = np.asarray(shard.split) == SPLIT_CODES[split]
             try:
                 sampler = PairSampler(
@@ -119,6 +135,8 @@ class PairBatches:
         self._first = np.zeros(len(self._samplers) + 1, np.int64)
         np.cumsum([len(sampler.anchors) for sampler in self._samplers], out=self._first[1:])
         self._kinds = self._samplers[0].kinds
+        self.anchors_per_slide = np.zeros(len(corpus.shards), np.int64)
+        self.anchors_per_slide[self._slides] = np.diff(self._first)
 
     @property
     def n_anchors(self) -> int:

@@ -21,21 +21,72 @@ GAP = -1
 """Code of cells between blocks; they are in the corpus and are never drawn."""
 
 
+INFO = "info.json"
+"""Beside a shard's arrays: its `ShardInfo`."""
+
+
+class CooccurrenceSettings(FrozenModel):
+    """Which genes count as co-occurring in a cell (paper section 4.1); one choice per corpus.
+
+    Attributes
+    ----------
+    radius_um
+        Largest distance of linked transcripts.
+    min_copies
+        Copies that each of the two genes needs in one community.
+    dims
+        2 as in the paper, or 3 as a sensitivity run.
+    n_seeds
+        Runs of the community search that vote; 1 is a single deterministic run.
+    """
+
+    radius_um: float = Field(default=5.0, gt=0)
+    min_copies: int = Field(default=3, ge=1)
+    dims: Literal[2, 3] = 2
+    n_seeds: Literal[1] = 1
+
+
 class ShardInfo(FrozenModel):
-    """What the manifest says about one slide."""
+    """What the manifest says about one slide.
+
+    Attributes
+    ----------
+    simulated
+        Whether the slide is simulated tissue.
+    cooccurrence
+        How its co-occurring genes were found, None where it has no transcripts.
+    unknown_genes, unknown_counts
+        Genes of the panel that the vocabulary lacks, and their counts.
+    mapped_genes
+        How many genes were recognised, by how (see `vocabulary.GeneMapping`).
+    merged_genes
+        Genes that several columns of the panel stand for; their counts were summed.
+    empty_cells, truncated_cells
+        Cells without a known gene, and cells that lost their lowest-ranked genes.
+    """
 
     slide_id: str = Field(min_length=1, max_length=64)
     sample: SampleMetadata
+    simulated: bool = False
+    cooccurrence: CooccurrenceSettings | None = None
     n_cells: int = Field(ge=0)
     n_tokens: int = Field(ge=0)
     n_gene_pairs: int = Field(ge=0)
     n_edges: int = Field(ge=0)
     cells_without_gene_pairs: int = Field(ge=0)
-    has_cooccurrence: bool
     unknown_genes: tuple[str, ...]
     unknown_counts: int = Field(ge=0)
     total_counts: int = Field(ge=0)
+    mapped_genes: dict[str, int] = Field(default_factory=dict)
+    merged_genes: tuple[str, ...] = ()
+    empty_cells: int = Field(default=0, ge=0)
+    truncated_cells: int = Field(default=0, ge=0)
     split_cells: dict[str, int]
+
+    @property
+    def has_cooccurrence(self) -> bool:
+        """Whether its slide has transcript positions."""
+        return self.cooccurrence is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +109,8 @@ class Shard:
         Cell centres, shape ``(n_cells, 2)``.
     source_cells
         Index of each cell in the slide, shape ``(n_cells,)``.
+    cell_ids
+        Its name there, UTF-8 bytes, shape ``(n_cells,)``.
     split
         0 train, 1 validation, 2 test, -1 gap, shape ``(n_cells,)``.
     """
@@ -73,6 +126,7 @@ class Shard:
     graph: Graph
     xy_um: FloatArray
     source_cells: IntArray
+    cell_ids: NDArray[np.bytes_]
     split: NDArray[np.int8]
 
 
@@ -88,15 +142,16 @@ _FILES = (
     "graph_indices",
     "xy_um",
     "source_cells",
+    "cell_ids",
     "split",
 )
 
 
 def write_shard(folder: Path, shard: Shard) -> None:
-    """Write the arrays of a shard; ``folder`` lies inside an unfinished corpus."""
-    folder.mkdir(parents=True)
+    """Write a shard into an empty folder that is part of something unfinished."""
     for name in _FILES:
         np.save(folder / f"{name}.npy", _array(shard, name), allow_pickle=False)
+    files.write_json(folder / INFO, shard.info.model_dump(mode="json"))
 
 
 def _array(shard: Shard, name: str) -> NDArray[Any]:
@@ -130,6 +185,7 @@ def read_shard(root: Path, info: ShardInfo) -> Shard:
         "graph_indices": ((2 * info.n_edges,), "i"),
         "xy_um": ((n, 2), "f"),
         "source_cells": ((n,), "i"),
+        "cell_ids": ((n,), "S"),
         "split": ((n,), "i"),
     }
     for name, (shape, kind) in expected.items():

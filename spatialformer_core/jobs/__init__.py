@@ -14,14 +14,26 @@ from spatialformer_core.jobs.records import (
     result_folder,
 )
 from spatialformer_core.jobs.runner import json_progress, run_job, worker_pipe
+from spatialformer_core.jobs.shards import (
+    Engine,
+    ShardFolders,
+    ShardFunction,
+    ShardTask,
+    result_key,
+    run_shards,
+)
 from spatialformer_core.jobs.start import ensure_worker
 from spatialformer_core.jobs.worker import Worker, recover, thread_environment
 
 __all__ = [
     "HOLDER_VARIABLE",
+    "Engine",
     "Job",
     "JobFunction",
     "JobQueue",
+    "ShardFolders",
+    "ShardFunction",
+    "ShardTask",
     "Status",
     "Worker",
     "ensure_worker",
@@ -31,7 +43,9 @@ __all__ = [
     "log_path",
     "recover",
     "result_folder",
+    "result_key",
     "run_job",
+    "run_shards",
     "thread_environment",
     "worker_pipe",
 ]

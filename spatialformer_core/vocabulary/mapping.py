@@ -59,14 +59,15 @@ class GeneNames:
     def _former(self) -> dict[str, str]:
         return _single((approved, former) for former, approved in self.aliases.items())
 
-    def candidates(self, gene: str) -> Iterable[tuple[str, How]]:
-        """Yield other names of a gene, the surest first."""
-        match = _ENSEMBL.match(gene)
-        if match:
-            yield match[1], "ensembl"
-            if match[1] in self.ensembl:
-                yield self.ensembl[match[1]], "ensembl"
-        elif gene in self._ids:
+    def candidates(self, gene: str, gene_id: str = "") -> Iterable[tuple[str, How]]:
+        """Yield other names of a gene, the surest first; ``gene_id`` is what its slide says."""
+        for name in (gene, gene_id):
+            match = _ENSEMBL.match(name)
+            if match:
+                yield match[1], "ensembl"
+                if match[1] in self.ensembl:
+                    yield self.ensembl[match[1]], "ensembl"
+        if gene in self._ids:
             yield self._ids[gene], "ensembl"
         for table in (self.aliases, self._former):
             if gene in table:
@@ -121,7 +122,10 @@ class GeneMapping:
 
 
 def map_genes(
-    genes: Sequence[str], known: Collection[str] | None, names: GeneNames | None = None
+    genes: Sequence[str],
+    known: Collection[str] | None,
+    names: GeneNames | None = None,
+    gene_ids: Sequence[str] | None = None,
 ) -> GeneMapping:
     """Spell a panel's genes as a vocabulary does.
 
@@ -134,6 +138,8 @@ def map_genes(
         known, Ensembl ids and former symbols are replaced where a table names the gene.
     names
         Tables of other names.
+    gene_ids
+        Ensembl ids that the slide gives beside the names, empty where it has none.
 
     Returns
     -------
@@ -143,7 +149,9 @@ def map_genes(
     tables = names or GeneNames()
     vocabulary = frozenset(known) if known is not None else None
     folded = _single((gene.casefold(), gene) for gene in vocabulary or ())
-    spelled = [_spell(str(gene), vocabulary, tables, folded) for gene in genes]
+    ids = gene_ids if gene_ids is not None else [""] * len(genes)
+    both = zip(genes, ids, strict=True)
+    spelled = [_spell((str(gene), str(i)), vocabulary, tables, folded) for gene, i in both]
     place: dict[str, int] = {}
     column = [place.setdefault(name, len(place)) for name, _ in spelled]
     return GeneMapping(
@@ -155,8 +163,12 @@ def map_genes(
 
 
 def _spell(
-    gene: str, known: frozenset[str] | None, tables: GeneNames, folded: dict[str, str]
+    named: tuple[str, str],
+    known: frozenset[str] | None,
+    tables: GeneNames,
+    folded: dict[str, str],
 ) -> tuple[str, How]:
+    gene, gene_id = named
     if known is None:
         symbol = tables.ensembl.get(_ENSEMBL.sub(r"\1", gene))
         if symbol is not None:
@@ -164,7 +176,7 @@ def _spell(
         return (tables.aliases[gene], "alias") if gene in tables.aliases else (gene, "exact")
     if gene in known:
         return gene, "exact"
-    for candidate, how in tables.candidates(gene):
+    for candidate, how in tables.candidates(gene, gene_id):
         if candidate in known:
             return candidate, how
     if tables.ignore_case and gene.casefold() in folded:
