@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,6 +14,9 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io import guard
 from spatialformer_core.io.alignment import read_alignment
 from spatialformer_core.io.records import ImageKind, ImageSource
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
 
 _UM_PER_UNIT = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
 MAX_ALIGNMENT_RMS_UM = 5.0
@@ -74,7 +78,13 @@ def _has_colours(path: Path, folder: Path, *, planes: bool) -> bool:
             return False
         if page.samplesperpixel == 3:
             return True
-        return planes and len(tif.pages) == 3 and page.samplesperpixel == 1
+        return planes and page.samplesperpixel == 1 and len(equal_pages(tif)) == 3
+
+
+def equal_pages(tif: TiffFile) -> list[Any]:
+    """Return the pages that have the size and type of the first: the rest is a flat pyramid."""
+    first = tif.pages.first
+    return [page for page in tif.pages if page.shape == first.shape and page.dtype == first.dtype]
 
 
 def image_kind(path: Path, folder: Path) -> ImageKind:

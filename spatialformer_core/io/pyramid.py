@@ -158,10 +158,11 @@ def _decode_colour(tif: tifffile.TiffFile, scratch: _Scratch) -> Image:
     if page.samplesperpixel == 3 and page.planarconfig == tifffile.PLANARCONFIG.CONTIG:
         page.asarray(out=out)
     elif page.samplesperpixel == 3:
-        out[:] = np.moveaxis(page.asarray(), 0, -1)
+        planes = scratch.array(page.shape, np.uint8)
+        out[:] = np.moveaxis(page.asarray(out=planes), 0, -1)
     else:
-        for colour in range(3):
-            out[..., colour] = tif.pages[colour].asarray()
+        for colour, plane in enumerate(images.equal_pages(tif)[:3]):
+            out[..., colour] = plane.asarray()
     return out
 
 
@@ -179,29 +180,37 @@ def _decode_stains(
         pages += own
         names += [
             stated[i] if i < len(stated) and stated[i] else f"channel {len(names) + i + 1}"
-            for i in range(len(own))
+            for i in range(sum(page.samplesperpixel for page in own))
         ]
     if len(source.channels) == len(names):
         names = list(source.channels)
+    where = source.paths[0].name
     first = pages[0]
     if first.dtype not in (np.uint8, np.uint16):
-        raise SpatialFormerError(
-            f"Pixels are {first.dtype}; 8 or 16 bits expected.", where=source.paths[0].name
-        )
-    shape = (first.imagelength, first.imagewidth)
-    if any(p.shape != shape or p.dtype != first.dtype for p in pages):
-        raise SpatialFormerError("Its channels differ in size.", where=source.paths[0].name)
-    if len(pages) > guard.MAX_CHANNELS:
-        raise SpatialFormerError(f"It has {len(pages)} channels.", where=source.paths[0].name)
-    out = scratch.array((len(pages), *shape), first.dtype)
-    for channel, page in enumerate(pages):
-        page.asarray(out=out[channel])
+        raise SpatialFormerError(f"Pixels are {first.dtype}; 8 or 16 bits expected.", where=where)
+    if any(p.shape != first.shape or p.dtype != first.dtype for p in pages):
+        raise SpatialFormerError("Its channels differ in size.", where=where)
+    if len(names) > guard.MAX_CHANNELS:
+        raise SpatialFormerError(f"It has {len(names)} channels.", where=where)
+    out = scratch.array((len(names), first.imagelength, first.imagewidth), first.dtype)
+    per_page = len(names) // len(pages)
+    for position, page in enumerate(pages):
+        _decode_page(page, out[position * per_page : (position + 1) * per_page], scratch)
     return out, tuple(names)
 
 
+def _decode_page(page: Any, out: Image, scratch: _Scratch) -> None:
+    """Decode a page of one or several channels into ``(channels, height, width)``."""
+    if len(out) == 1:
+        page.asarray(out=out[0])
+        return
+    decoded = page.asarray(out=scratch.array(page.shape, page.dtype))
+    separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+    out[:] = decoded if separate else np.moveaxis(decoded, -1, 0)
+
+
 def _channel_pages(tif: tifffile.TiffFile, path: Path, *, several: bool) -> list[Any]:
-    first = tif.pages.first
-    same = [page for page in tif.pages if page.shape == first.shape and page.dtype == first.dtype]
+    same = images.equal_pages(tif)
     if several:
         return same[:1]
     pixels = images.ome_pixels(guard.ome_xml(tif, path))
@@ -209,9 +218,10 @@ def _channel_pages(tif: tifffile.TiffFile, path: Path, *, several: bool) -> list
         return same
     depth, n_channels = int(pixels.get("SizeZ", "1")), int(pixels.get("SizeC", "1"))
     # A file that was cut between two planes still opens, with the later ones gone.
-    if len(same) < max(depth, n_channels):
+    n_planes = len(same) * same[0].samplesperpixel
+    if n_planes < max(depth, n_channels):
         raise SpatialFormerError(
-            f"It holds {len(same)} of the {max(depth, n_channels)} planes that it declares.",
+            f"It holds {n_planes} of the {max(depth, n_channels)} planes that it declares.",
             where=path.name,
             fix="Copy it again.",
         )
