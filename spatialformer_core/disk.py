@@ -7,12 +7,17 @@ import ctypes
 import errno
 import fcntl
 import os
+import shutil
 import time
 from pathlib import Path
+
+from spatialformer_core.errors import SpatialFormerError
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 _ABANDONED_S = 86_400.0
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Codes of an `OSError` that mean a full disk or a used-up quota."""
 
 
 def lock(descriptor: int) -> None:
@@ -66,3 +71,15 @@ def size_text(n_bytes: float) -> str:
         if n_bytes >= factor:
             return f"{n_bytes / factor:.1f} {unit}"
     return f"{n_bytes / 1e3:.1f} kB"
+
+
+def full_error(path: Path, written_bytes: int, needed_bytes: int | None) -> SpatialFormerError:
+    """Return the error of a disk without space: what was written, what was needed, what is free."""
+    free = size_text(shutil.disk_usage(path.parent).free)
+    needed = "" if needed_bytes is None else f"about {size_text(needed_bytes)} needed, "
+    return SpatialFormerError(
+        f"The disk is full: {path.name!r} could not be written "
+        f"({needed}{size_text(written_bytes)} written, {free} free).",
+        where=path.name,
+        fix="Free space on this disk, or let SPATIALFORMER_HOME name a folder on a larger one.",
+    )

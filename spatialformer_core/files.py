@@ -30,7 +30,6 @@ _PARTIAL = ".partial-"
 _ASIDE = f"{_PARTIAL}aside-"
 """Names the old folder while a new one takes its place, where the system cannot swap the two."""
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 _CHUNK = 1 << 20
 
@@ -99,17 +98,6 @@ def _beside(path: Path, mark: str = _PARTIAL) -> Path:
     return path.with_name(f"{path.name}{mark}{uuid.uuid4().hex}")
 
 
-def _full_disk(path: Path, written_bytes: int, needed_bytes: int | None) -> SpatialFormerError:
-    needed = "" if needed_bytes is None else f" of about {disk.size_text(needed_bytes)}"
-    free = shutil.disk_usage(path.parent).free
-    return SpatialFormerError(
-        f"The disk is full: {path.name!r} could not be written after "
-        f"{disk.size_text(written_bytes)}{needed}; {disk.size_text(free)} are free.",
-        where=path.name,
-        fix="Free space on this disk, or let SPATIALFORMER_HOME name a folder on a larger one.",
-    )
-
-
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any]]:
     """Open a file that appears under ``path`` only when the block ends without an error.
@@ -132,8 +120,8 @@ def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any
         partial.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        if error.errno in _FULL:
-            raise _full_disk(path, max(written, disk.size(partial)), None) from error
+        if error.errno in disk.FULL:
+            raise disk.full_error(path, max(written, disk.size(partial)), None) from error
         raise
     finally:
         partial.unlink(missing_ok=True)
@@ -222,14 +210,14 @@ def atomic_directory(
         raise _taken(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if needed_bytes is not None and shutil.disk_usage(path.parent).free < needed_bytes:
-        raise _full_disk(path, 0, needed_bytes)
+        raise disk.full_error(path, 0, needed_bytes)
     partial, descriptor = _locked_folder(path)
     try:
         yield partial
         publish(partial, path, replace=replace)
     except OSError as error:
-        if error.errno in _FULL:
-            raise _full_disk(path, disk.size(partial), needed_bytes) from error
+        if error.errno in disk.FULL:
+            raise disk.full_error(path, disk.size(partial), needed_bytes) from error
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -14,6 +14,12 @@ class Obs:
     REGION = "region"
 
 
+class Var:
+    """Columns of ``adata.var``."""
+
+    GENE_IDS = "gene_ids"
+
+
 class Obsm:
     """Arrays of ``adata.obsm``."""
 

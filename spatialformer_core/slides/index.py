@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from spatialformer_core import files
 from spatialformer_core.arrays import BoolArray, FloatArray, IntArray, LongArray
-from spatialformer_core.io.records import Csr, Groups, Polygons
+from spatialformer_core.io.records import Csr, Groups, Nuclei, Polygons
 from spatialformer_core.slides.meta import Bounds
 
 TILE_UM = 250.0
 _MAX_TILES = 1 << 20
-_QUANTA = 65_535
+QUANTA = 65_535
 CELLS_PART, GENES_PART = "counts", "counts_csc"
 
 
@@ -40,7 +40,7 @@ class TileGrid:
     @property
     def quantum_um(self) -> float:
         """Step of the stored positions within a tile."""
-        return self.tile_um / _QUANTA
+        return self.tile_um / QUANTA
 
     def number(self, xy_um: NDArray[Any]) -> LongArray:
         """Return the tile of each position, shape ``(m,)``."""
@@ -68,16 +68,6 @@ class TileGrid:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexedTranscripts:
-    """Transcripts that go into the index: genes of sufficient quality, shapes ``(m, ...)``."""
-
-    xyz_um: FloatArray
-    gene: NDArray[np.uint16]
-    cell: IntArray
-    qv: FloatArray | None
-
-
-@dataclass(frozen=True, slots=True)
 class CellArrays:
     """Per-cell arrays of the index, all of length ``n``."""
 
@@ -98,6 +88,8 @@ class SlideArrays:
     genes: tuple[str, ...]
     groups: dict[str, Groups]
     polygons: Polygons | None
+    nuclei: Nuclei | None = None
+    gene_ids: tuple[str, ...] | None = None
 
 
 def save(folder: Path, name: str, values: NDArray[Any]) -> None:
@@ -111,15 +103,8 @@ def load(folder: Path, name: str) -> NDArray[Any]:
     return array
 
 
-def pointers(sorted_keys: NDArray[np.integer], n: int) -> LongArray:
-    """Return CSR row pointers of ascending keys in ``0..n-1``, shape ``(n + 1,)``."""
-    indptr = np.zeros(n + 1, np.int64)
-    np.cumsum(np.bincount(sorted_keys, minlength=n), out=indptr[1:])
-    return indptr
-
-
 def write_cells(folder: Path, slide: SlideArrays) -> None:
-    """Write the per-cell arrays, the counts by cell and by gene, groupings and outlines."""
+    """Write per-cell arrays, counts by cell and by gene, groupings and outlines."""
     cells, counts = slide.cells, slide.counts
     save(folder, "cell_ids", cells.cell_ids)
     save(folder, "xy_um", cells.xy_um)
@@ -132,10 +117,16 @@ def write_cells(folder: Path, slide: SlideArrays) -> None:
         save(folder, f"{prefix}_indices", matrix.indices.astype(np.int32))
         save(folder, f"{prefix}_data", matrix.data.astype(np.int32))
     files.write_json(folder / "genes.json", list(slide.genes))
+    if slide.gene_ids is not None:
+        files.write_json(folder / "gene_ids.json", list(slide.gene_ids))
     _write_groups(folder, slide.groups)
     if slide.polygons is not None:
         save(folder, "polygons_indptr", slide.polygons.indptr)
         save(folder, "polygons_xy", slide.polygons.xy_um)
+    if slide.nuclei is not None:
+        save(folder, "nuclei_cell", slide.nuclei.cell)
+        save(folder, "nuclei_indptr", slide.nuclei.outlines.indptr)
+        save(folder, "nuclei_xy", slide.nuclei.outlines.xy_um)
 
 
 def _write_groups(folder: Path, groups: dict[str, Groups]) -> None:
@@ -158,38 +149,8 @@ def read_group_files(folder: Path) -> dict[str, str]:
     return names
 
 
-def write_transcripts(folder: Path, transcripts: IndexedTranscripts, n_cells: int) -> None:
-    """Write the transcripts that lie in cells, sorted by cell."""
-    inside = np.flatnonzero(transcripts.cell >= 0)
-    order = inside[np.argsort(transcripts.cell[inside], kind="stable")]
-    save(folder, "tx_cell_indptr", pointers(transcripts.cell[order], n_cells))
-    save(folder, "tx_xyz", transcripts.xyz_um[order])
-    save(folder, "tx_gene", transcripts.gene[order])
-    if transcripts.qv is not None:
-        save(folder, "tx_qv", transcripts.qv[order])
-
-
-def write_tiles(
-    folder: Path, grid: TileGrid, transcripts: IndexedTranscripts, xy_um: FloatArray
-) -> None:
-    """Write transcripts (in cells or not) and cells sorted by tile.
-
-    Positions become 16-bit steps within their tile: 4 nm at 250 um.
-    """
-    n_tiles = grid.nx * grid.ny
-    tile = grid.number(transcripts.xyz_um)
-    # Within a tile by gene, so that a few genes are a few slices.
-    order = np.lexsort((transcripts.gene, tile))
-    tile = tile[order]
-    offset = transcripts.xyz_um[order, :2] - grid.corner(tile)
-    steps = np.clip(np.rint(offset / grid.quantum_um), 0, _QUANTA).astype(np.uint16)
-    save(folder, "tiles_tx_indptr", pointers(tile, n_tiles))
-    save(folder, "tiles_tx_xy", steps)
-    save(folder, "tiles_tx_gene", transcripts.gene[order])
-    cell_tile = grid.number(xy_um)
-    order = np.argsort(cell_tile, kind="stable")
-    save(folder, "tiles_cells_indptr", pointers(cell_tile[order], n_tiles))
-    save(folder, "tiles_cells_indices", order.astype(np.int32))
+def write_grid(folder: Path, grid: TileGrid) -> None:
+    """Write the grid of the tile-sorted arrays."""
     record = {"tile_um": grid.tile_um, "x0": grid.x0, "y0": grid.y0, "nx": grid.nx, "ny": grid.ny}
     files.write_json(folder / "tiles.json", record | {"quantum_um": grid.quantum_um})
 

@@ -9,7 +9,9 @@ from pydantic import Field
 from spatialformer_core.config import FrozenModel, QcThresholds, SampleMetadata
 from spatialformer_core.io.records import ImageKind
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Format 2 adds the order by gene, the densities and nuclei to the serving index."""
+READABLE = frozenset({1, 2})
 
 Row = tuple[float, float, float]
 Bounds = tuple[float, float, float, float]
@@ -90,6 +92,9 @@ class SlideMeta(FrozenModel):
     has_z: bool
     has_qv: bool
     has_polygons: bool
+    has_nucleus_flags: bool = False
+    has_nuclei: bool = False
+    has_gene_ids: bool = False
     source: str
     created: str
     format_version: int = FORMAT_VERSION

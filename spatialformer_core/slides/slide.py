@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from spatialformer_core import files
 from spatialformer_core.arrays import BoolArray, FloatArray, IntArray, LongArray
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.io.records import Csr, Groups, Polygons
-from spatialformer_core.slides import index
-from spatialformer_core.slides.meta import ImageMeta, SlideMeta
+from spatialformer_core.io.records import Csr, Groups, Nuclei, Polygons
+from spatialformer_core.slides import index, molecules
+from spatialformer_core.slides.meta import Bounds, ImageMeta, SlideMeta
 from spatialformer_core.slides.roi import Roi, parse_rois, to_geojson
 
 _NUMBERS = re.compile(r"([0-9]+)")
@@ -36,12 +37,15 @@ class CellTranscripts:
         Gene columns, shape ``(m,)``.
     qv
         Quality, shape ``(m,)``, or None.
+    overlaps_nucleus
+        Whether the source places each transcript over a nucleus, shape ``(m,)``, or None.
     """
 
     indptr: LongArray
     xyz_um: FloatArray
     gene: NDArray[np.uint16]
     qv: FloatArray | None
+    overlaps_nucleus: BoolArray | None = None
 
 
 class Slide:
@@ -123,18 +127,22 @@ class Slide:
         SpatialFormerError
             If the slide's panel lacks the gene.
         """
-        column = self._gene_position.get(gene)
-        if column is None:
-            raise SpatialFormerError(
-                f"Gene {gene[:40]!r} is not in the panel of {len(self.genes):,} genes.",
-                where=self.meta.slide_id,
-            )
+        column = self._column(gene)
         prefix = index.GENES_PART
         start, stop = index.load(self._index, f"{prefix}_indptr")[column : column + 2]
         values = np.zeros(self.meta.n_cells, np.float32)
         rows = index.load(self._index, f"{prefix}_indices")[start:stop]
         values[rows] = index.load(self._index, f"{prefix}_data")[start:stop]
         return values
+
+    def _column(self, gene: str) -> int:
+        column = self._gene_position.get(gene)
+        if column is None:
+            raise SpatialFormerError(
+                f"Gene {gene[:40]!r} is not in the panel of {len(self.genes):,} genes.",
+                where=self.meta.slide_id,
+            )
+        return column
 
     @property
     def group_keys(self) -> tuple[str, ...]:
@@ -165,7 +173,8 @@ class Slide:
         names = ("tx_cell_indptr", "tx_xyz", "tx_gene")
         indptr, xyz_um, gene = (index.load(self._index, name) for name in names)
         qv = index.load(self._index, "tx_qv") if self.meta.has_qv else None
-        return CellTranscripts(indptr, xyz_um, gene, qv)
+        over = index.load(self._index, "tx_nucleus") if self.meta.has_nucleus_flags else None
+        return CellTranscripts(indptr, xyz_um, gene, qv, over)
 
     def polygons(self) -> Polygons | None:
         """Return the cell outlines, None where the source has none."""
@@ -173,6 +182,21 @@ class Slide:
             return None
         indptr = index.load(self._index, "polygons_indptr")
         return Polygons(indptr, index.load(self._index, "polygons_xy"))
+
+    def nuclei(self) -> Nuclei | None:
+        """Return the outlines of the nuclei, None where the source has none."""
+        if not self.meta.has_nuclei:
+            return None
+        names = ("nuclei_cell", "nuclei_indptr", "nuclei_xy")
+        cell, indptr, xy_um = (index.load(self._index, name) for name in names)
+        return Nuclei(cell, Polygons(indptr, xy_um))
+
+    @cached_property
+    def gene_ids(self) -> tuple[str, ...] | None:
+        """Stable ids of the genes, empty where unknown; None where the source has none."""
+        if not self.meta.has_gene_ids:
+            return None
+        return tuple(files.read_json(self._index / "gene_ids.json"))
 
     @cached_property
     def grid(self) -> index.TileGrid:
@@ -199,6 +223,70 @@ class Slide:
         start, stop = self._tiles["cells_indptr"][number : number + 2]
         cells: IntArray = self._tiles["cells_indices"][start:stop]
         return cells
+
+    @cached_property
+    def _by_gene(self) -> molecules.GeneReader:
+        self._need_format_2()
+        return molecules.GeneReader(self._index, self.grid)
+
+    def gene_transcripts(
+        self, genes: Sequence[str], window_um: Bounds | None = None
+    ) -> tuple[FloatArray, IntArray]:
+        """Return the shown transcripts of some genes, in cells or not, without reading others.
+
+        Parameters
+        ----------
+        genes
+            Gene symbols.
+        window_um
+            ``(x0, y0, x1, y1)``; None is the whole slide.
+
+        Returns
+        -------
+        xy_um, gene
+            Positions, shape ``(m, 2)``, and which of ``genes`` each is, shape ``(m,)``, ascending.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the panel lacks a gene, or the slide was written before there was this order.
+        """
+        return self._by_gene.positions([self._column(gene) for gene in genes], window_um)
+
+    @property
+    def density_bins_um(self) -> tuple[float, ...]:
+        """Width of a bin at each level of `density`."""
+        return molecules.bin_widths_um(self.grid)
+
+    def density(self, of: molecules.Subject = "transcripts", level: int = 0) -> molecules.Counts:
+        """Return how many transcripts or cells lie in each bin, shape ``(rows, columns)``.
+
+        Bin ``(0, 0)`` begins at the corner of tile ``(0, 0)``; `density_bins_um` gives the width.
+        """
+        self._need_format_2()
+        self._check_level(level)
+        return index.load(self._index, f"density_{of}_{level}")
+
+    def gene_density(self, genes: Sequence[str], level: int = 0) -> molecules.Counts:
+        """Return how many transcripts of some genes together lie in each bin."""
+        self._check_level(level)
+        return self._by_gene.density([self._column(gene) for gene in genes], level)
+
+    def _check_level(self, level: int) -> None:
+        if not 0 <= level < len(self.density_bins_um):
+            raise SpatialFormerError(
+                f"There is no density level {level}.",
+                where=self.meta.slide_id,
+                fix=f"Levels: 0 to {len(self.density_bins_um) - 1}.",
+            )
+
+    def _need_format_2(self) -> None:
+        if self.meta.format_version < 2:
+            raise SpatialFormerError(
+                "The slide was written before its index held an order by gene and densities.",
+                where=self.meta.slide_id,
+                fix=f"Run `spatialformer slides rebuild {self.meta.slide_id}`.",
+            )
 
     def _tile_number(self, ix: int, iy: int) -> int:
         grid = self.grid

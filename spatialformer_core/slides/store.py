@@ -12,7 +12,7 @@ from pathlib import Path
 from spatialformer_core import files
 from spatialformer_core.config import validate
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.slides.meta import FORMAT_VERSION, SlideMeta
+from spatialformer_core.slides.meta import FORMAT_VERSION, READABLE, SlideMeta
 from spatialformer_core.slides.slide import Slide
 
 _LOG = logging.getLogger(__name__)
@@ -126,10 +126,10 @@ class SlideStore:
 def _read_meta(folder: Path) -> SlideMeta:
     values = files.read_json(folder / "meta.json")
     version = values.get("format_version") if isinstance(values, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in READABLE:
         raise SpatialFormerError(
-            f"The slide has format {version!r}; format {FORMAT_VERSION} is expected.",
+            f"The slide has format {version!r}; formats up to {FORMAT_VERSION} are read.",
             where=folder.name,
-            fix="Ingest it again.",
+            fix="Ingest it again, or open it with the version that wrote it.",
         )
     return validate(SlideMeta, values, folder.name)

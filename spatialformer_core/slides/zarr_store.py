@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from spatialformer_core.io.records import Polygons, Transcripts
-from spatialformer_core.keys import Elements, Obs, Obsm
+from spatialformer_core.io.records import Names, Nuclei, Polygons, Transcripts
+from spatialformer_core.keys import Elements, Obs, Obsm, Var
+from spatialformer_core.slides import zarr_points
 from spatialformer_core.slides.index import CellArrays, SlideArrays
 from spatialformer_core.slides.meta import SlideMeta
-
-_ROWS_PER_PART = 4_000_000
-OUTSIDE = "UNASSIGNED"
 
 
 def write_zarr(path: Path, meta: SlideMeta, slide: SlideArrays, transcripts: Transcripts) -> None:
@@ -29,20 +27,29 @@ def write_zarr(path: Path, meta: SlideMeta, slide: SlideArrays, transcripts: Tra
     with warnings.catch_warnings():
         # Deprecations between spatialdata, zarr and dask are no concern of whoever ingests.
         warnings.simplefilter("ignore")
+        import dask
         import spatialdata
 
+        ids = slide.cells.cell_ids
         if slide.polygons is not None:
-            region, shapes = Elements.CELL_BOUNDARIES, _outlines(slide.polygons, slide.cells)
+            region, shapes = Elements.CELL_BOUNDARIES, _outlines(slide.polygons, ids)
         else:
             region, shapes = Elements.CELL_CENTROIDS, _circles(slide.cells)
-        spatialdata.SpatialData(
+        shapes = {region: shapes}
+        if slide.nuclei is not None:
+            shapes[Elements.NUCLEUS_BOUNDARIES] = _nuclei(slide.nuclei, ids)
+        points = zarr_points.first_rows(transcripts, ids) if transcripts.n else None
+        data = spatialdata.SpatialData(
             tables={Elements.TABLE: _table(meta, slide, region)},
-            shapes={region: shapes},
-            points={Elements.TRANSCRIPTS: _points(transcripts, slide.cells)}
-            if transcripts.n
-            else {},
+            shapes=shapes,
+            points={} if points is None else {Elements.TRANSCRIPTS: points},
             attrs={"spatialformer": {"slide_id": meta.slide_id, "simulated": meta.simulated}},
-        ).write(path)
+        )
+        # One row needs no pool of threads.
+        with dask.config.set(scheduler="synchronous"):
+            data.write(path)
+    if points is not None:
+        zarr_points.write_rows(path, transcripts, ids)
 
 
 def _table(meta: SlideMeta, slide: SlideArrays, region: str) -> Any:
@@ -68,14 +75,16 @@ def _table(meta: SlideMeta, slide: SlideArrays, region: str) -> Any:
     for key, entry in meta.sample.model_dump().items():
         if key not in obs:
             obs[key] = pd.Categorical([entry] * len(obs))
-    data = anndata.AnnData(
-        X=slide.counts, obs=obs, var=pd.DataFrame(index=pd.Index(list(slide.genes), dtype=object))
-    )
+    var = pd.DataFrame(index=pd.Index(list(slide.genes), dtype=object))
+    if slide.gene_ids is not None:
+        var[Var.GENE_IDS] = list(slide.gene_ids)
+    data = anndata.AnnData(X=slide.counts, obs=obs, var=var)
     data.obsm[Obsm.SPATIAL] = cells.xy_um.astype(np.float64)
     return TableModel.parse(data, region=region, region_key=Obs.REGION, instance_key=Obs.CELL_ID)
 
 
-def _outlines(polygons: Polygons, cells: CellArrays) -> Any:
+def _outlines(polygons: Polygons, names: Names) -> Any:
+    """Return the outlines that have a surface as a shapes element, named by cell or nucleus."""
     import geopandas
     import shapely
     from spatialdata.models import ShapesModel
@@ -86,9 +95,16 @@ def _outlines(polygons: Polygons, cells: CellArrays) -> Any:
     ring = np.repeat(np.arange(len(drawn)), lengths[drawn])
     rings = shapely.linearrings(polygons.xy_um[kept].astype(np.float64), indices=ring)
     frame = geopandas.GeoDataFrame(
-        geometry=shapely.polygons(rings), index=cells.cell_ids[drawn].astype(object)
+        geometry=shapely.polygons(rings), index=names[drawn].astype(object)
     )
     return ShapesModel.parse(frame)
+
+
+def _nuclei(nuclei: Nuclei, cell_ids: Names) -> Any:
+    numbers = np.arange(len(nuclei.cell)).astype(np.str_)
+    frame = _outlines(nuclei.outlines, numbers)
+    frame[Obs.CELL_ID] = cell_ids[nuclei.cell[frame.index.to_numpy().astype(np.int64)]]
+    return frame
 
 
 def _circles(cells: CellArrays) -> Any:
@@ -100,28 +116,4 @@ def _circles(cells: CellArrays) -> Any:
         geometry=0,
         radius=radius,
         index=cells.cell_ids.astype(object),
-    )
-
-
-def _points(transcripts: Transcripts, cells: CellArrays) -> Any:
-    import dask.dataframe as dd
-    import pandas as pd
-    from spatialdata.models import PointsModel
-
-    columns = dict(zip("xyz", transcripts.xyz_um.T, strict=False))
-    frame = pd.DataFrame(columns, copy=False)
-    frame["feature_name"] = pd.Categorical.from_codes(
-        transcripts.feature, list(transcripts.feature_names)
-    )
-    names = [*cells.cell_ids.tolist(), OUTSIDE]
-    codes = np.where(transcripts.cell < 0, len(cells.cell_ids), transcripts.cell)
-    frame[Obs.CELL_ID] = pd.Categorical.from_codes(codes, names)
-    if transcripts.qv is not None:
-        frame["qv"] = transcripts.qv
-    parts = max(1, -(-len(frame) // _ROWS_PER_PART))
-    return PointsModel.parse(
-        dd.from_pandas(frame, npartitions=parts, sort=False),
-        coordinates={axis: axis for axis in columns},
-        feature_key="feature_name",
-        instance_key=Obs.CELL_ID,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -229,7 +230,16 @@ def test_failure_while_writing_leaves_the_store_as_it_was(slides, monkeypatch) -
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("spatialformer_core.slides.zarr_store._table", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(SpatialFormerError, match=r"disk is full: 'new' .*about .* needed.* free"):
+        ingest(root / "table", store, name="new", sample=SAMPLE, qc=QC)
+    assert state(store) == before
+
+
+def test_too_little_space_is_found_before_writing(slides, monkeypatch) -> None:
+    _, store, _, root = slides
+    before = state(store)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(SpatialFormerError, match=r"needed, 0.0 kB written, 1.0 kB free"):
         ingest(root / "table", store, name="new", sample=SAMPLE, qc=QC)
     assert state(store) == before
 

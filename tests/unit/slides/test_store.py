@@ -49,7 +49,7 @@ def test_lists_only_what_is_whole(store, caplog) -> None:
     put(store, "old")
     text = (store.root / "old" / "meta.json").read_text()
     (store.root / "old" / "meta.json").write_text(
-        text.replace('format_version": 1', 'format_version": 0')
+        text.replace('format_version": 2', 'format_version": 0')
     )
     assert [meta.slide_id for meta in store.list()] == ["a", "b"]
     assert "old cannot be read" in caplog.text
