@@ -22,6 +22,7 @@ from spatialformer_core.cli import (
     serving,
     slides,
     tissue,
+    vocabularies,
 )
 from spatialformer_core.errors import SpatialFormerError
 
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _room in (tissue, slides, science, gene_pairs, checkpoints, jobs, serving, bench):
+for _room in (tissue, slides, science, gene_pairs, checkpoints, vocabularies, jobs, serving, bench):
     _room.register(app)
 
 

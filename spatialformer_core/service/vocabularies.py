@@ -1,0 +1,48 @@
+"""How much of a slide a vocabulary knows: the published one, a checkpoint's, or one in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.service.checkpoints import checkpoint_folder
+
+if TYPE_CHECKING:
+    from spatialformer_core.slides import Slide
+    from spatialformer_core.vocabulary import CoverageReport, GeneNames, Vocabulary
+
+
+def find_vocabulary(home: Path, name: str) -> Vocabulary:
+    """Return a vocabulary: ``published``, the path of a ``vocabulary.json``, or a checkpoint id.
+
+    Raises
+    ------
+    SpatialFormerError
+        If there is none of this name, or it cannot be read.
+    """
+    from spatialformer_core.vocabulary import PUBLISHED, Vocabulary, load_published
+
+    if name == PUBLISHED:
+        return load_published().vocabulary
+    if name.endswith(".json"):
+        return Vocabulary.load(Path(name))
+    try:
+        folder = checkpoint_folder(home, name)
+    except SpatialFormerError as error:
+        raise SpatialFormerError(
+            error.message,
+            where=error.where,
+            fix=f"Say {PUBLISHED!r}, a checkpoint or the path of a vocabulary.json.",
+        ) from error
+    return Vocabulary.load(folder / "vocabulary.json")
+
+
+def slide_coverage(
+    slide: Slide, vocabulary: Vocabulary, names: GeneNames | None = None
+) -> CoverageReport:
+    """Report what becomes of each gene of a slide, and of the counts of its analysed cells."""
+    from spatialformer_core.vocabulary import coverage_report, map_genes
+
+    mapping = map_genes(slide.genes, vocabulary.genes, names, slide.gene_ids)
+    return coverage_report(mapping, slide.counts[slide.passes_qc])
