@@ -16,6 +16,8 @@ from spatialformer_core.io import guard
 
 MAX_TEXT_BYTES = 1 << 38
 MAX_LINE_BYTES = 1 << 20
+MAX_COLUMNS = 1 << 16
+"""A matrix of cells x genes has a column per gene."""
 MAX_EXPANSION = 200
 """Tables of numbers shrink 3- to 10-fold; what expands further was made to fill memory or disk."""
 
@@ -91,6 +93,27 @@ def read_line(stream: io.BufferedReader, path: Path) -> str:
         raise _refuse(f"The text is no UTF-8: {error}.", path) from error
 
 
+def columns(path: Path, folder: Path) -> list[str]:
+    """Return the column names of a CSV with a header.
+
+    A column that has no name, or the name of another one, is called ``NAME#POSITION``.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the file cannot be opened or its first line is no header.
+    """
+    with open_text(path, folder) as stream:
+        return _header(stream, path)
+
+
+def _header(stream: io.BufferedReader, path: Path) -> list[str]:
+    names = [name.strip().strip('"') for name in read_line(stream, path).split(",")]
+    if len(names) > MAX_COLUMNS:
+        raise _refuse(f"It has {len(names):,} columns; {MAX_COLUMNS:,} at most.", path)
+    return _unique(names)
+
+
 def batches(
     path: Path,
     folder: Path,
@@ -115,9 +138,9 @@ def batches(
     import pyarrow.csv as pc
 
     with open_text(path, folder) as stream:
-        header = [name.strip().strip('"') for name in read_line(stream, path).split(",")]
+        header = _header(stream, path)
         absent = [name for name in required if name not in header]
-        if absent or len(header) > guard.MAX_PARQUET_COLUMNS:
+        if absent:
             raise _refuse(
                 f"Column(s) {', '.join(absent)} expected; found {', '.join(header[:20])[:200]!r}.",
                 path,
@@ -129,9 +152,7 @@ def batches(
             null_values=[""],
             strings_can_be_null=True,
         )
-        options = pc.ReadOptions(
-            use_threads=False, block_size=_BLOCK_BYTES, column_names=_unique(header)
-        )
+        options = pc.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=header)
         with _reading(path):
             if not stream.peek(1):
                 yield pa.RecordBatch.from_pylist([], schema=pa.schema(list(types.items())))

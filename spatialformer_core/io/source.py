@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spatialformer_core import progress as progress_
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.io import h5ad, spatialdata_store, table_folder, xenium
+from spatialformer_core.io import cosmx, h5ad, spatialdata_store, table_folder, xenium
 from spatialformer_core.io.labels import read_labels
 from spatialformer_core.io.records import SourceData
 from spatialformer_core.io.request import SourceRequest
@@ -53,6 +53,7 @@ FORMATS = (
         has_unit=True,
     ),
     Format("spatialdata", "a SpatialData .zarr", spatialdata_store.matches, spatialdata_store.read),
+    Format("cosmx", "a CosMx export with *_tx_file.csv", cosmx.matches, cosmx.read),
     Format("h5ad", "an .h5ad file", h5ad.matches, h5ad.read),
 )
 """Every kind that is read; the first that matches wins."""
