@@ -27,6 +27,11 @@ def checkpoint_folder(home: Path, name: str) -> Path:
     return home / "checkpoints" / files.check_name(name, "The checkpoint")
 
 
+def gene_embedding_folder(home: Path, name: str) -> Path:
+    """Return the folder of a gene embedding."""
+    return home / "gene_embeddings" / files.check_name(name, "The gene embedding")
+
+
 def find_checkpoint(home: Path, beside: Path, name: str) -> Path:
     """Return where a checkpoint lies: beside the new one, below the home folder, or shipped.
 

@@ -88,11 +88,6 @@ class _Material:
     vocabulary: Vocabulary
 
 
-def embedding_folder(home: Path, name: str) -> Path:
-    """Return the folder of a gene embedding."""
-    return home / "gene_embeddings" / files.check_name(name, "The gene embedding")
-
-
 def train(
     recipe: GraphsageRecipe,
     home: Path,
@@ -108,7 +103,7 @@ def train(
     SpatialFormerError
         If corpus or slides are not there, or the embedding exists and shall not be replaced.
     """
-    out = embedding_folder(home, recipe.name)
+    out = common.gene_embedding_folder(home, recipe.name)
     if out.exists() and not replace:
         raise SpatialFormerError(
             f"The gene embedding {recipe.name!r} exists already.", str(out.parent), "Use --replace."

@@ -1,20 +1,33 @@
-"""Train a model: ``python -m training.pretrain recipe.yaml``."""
+"""Train a model: ``python -m training.pretrain recipe.yaml``, also under ``torchrun``.
+
+The same door trains from scratch, from another checkpoint's encoder (``warm_start``), or further
+with all heads (``continue_from``; `training.finetune` insists on it). A run that was stopped is
+taken up by the same command.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+import signal
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 from spatialformer_core import files
 from spatialformer_core.config import load_recipe
 from spatialformer_core.corpus import Corpus
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.model import load_checkpoint
-from spatialformer_core.progress import Cancel, Progress, never
+from spatialformer_core.model import Checkpoint, load_checkpoint
+from spatialformer_core.progress import Cancel, Progress, never, silent
 from spatialformer_core.trainer import Background, TrainRecipe, fit
+from spatialformer_core.vocabulary import Vocabulary
 from training import common
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""What Slurm sends before the time limit (``--signal=TERM@120``) and on preemption."""
 
 
 def train(
@@ -41,33 +54,59 @@ def train(
             fix="Build it with `python -m training.corpus`.",
         )
     facts = files.read_json(facts_file)
-    start = None
-    if recipe.warm_start is not None:
-        start = load_checkpoint(common.find_checkpoint(home, out.parent, recipe.warm_start))
-    return fit(
-        recipe,
-        Corpus.load(folder),
-        out,
-        Background(simulated=bool(facts["simulated_slides"]), facts=facts, start=start),
-        progress=progress,
-        cancel=cancel,
+    corpus = Corpus.load(folder)
+    background = Background(
+        simulated=bool(facts["simulated_slides"]),
+        facts=facts,
+        start=_start(recipe, home, out),
+        gene_table=_gene_table(recipe, home, corpus.vocabulary),
     )
+    return fit(recipe, corpus, out, background, progress=progress, cancel=cancel)
 
 
-def _door(arguments: argparse.Namespace) -> Path:
+def _start(recipe: TrainRecipe, home: Path, out: Path) -> Checkpoint | None:
+    if recipe.starts_from is None:
+        return None
+    return load_checkpoint(common.find_checkpoint(home, out.parent, recipe.starts_from))
+
+
+def _gene_table(recipe: TrainRecipe, home: Path, vocabulary: Vocabulary) -> Any:
+    if recipe.gene_embedding is None:
+        return None
+    import torch
+
+    from spatialformer_core.transcript_graph import load_gene_embedding
+
+    folder = common.gene_embedding_folder(home, recipe.gene_embedding)
+    return torch.from_numpy(load_gene_embedding(folder, vocabulary).table)
+
+
+def stop_on_signal() -> Cancel:
+    """Return a cancel that says yes once the process was asked to end."""
+    asked = threading.Event()
+    for number in _STOP_SIGNALS:
+        signal.signal(number, lambda *_: asked.set())
+    return asked.is_set
+
+
+def door(arguments: argparse.Namespace) -> Path:
+    """Train what the command line names."""
     recipe = load_recipe(arguments.recipe, TrainRecipe)
     home = arguments.home or files.home()
     out = arguments.out or common.checkpoint_folder(home, recipe.name)
-    if arguments.replace:
-        shutil.rmtree(out, ignore_errors=True)
-    return train(recipe, home, out)
+    is_first = os.environ.get("RANK", "0") == "0"
+    if arguments.replace and is_first:
+        for old in (out, out.with_name(f"{out.name}.run")):
+            shutil.rmtree(old, ignore_errors=True)
+    progress = common.report if is_first else silent
+    return train(recipe, home, out, progress=progress, cancel=stop_on_signal())
 
 
 def main() -> int:
     """Train the recipe named on the command line."""
     parser = common.parser("Train a model.")
     parser.add_argument("--out", type=Path, default=None, help="checkpoint folder")
-    return common.run(_door, parser.parse_args())
+    return common.run(door, parser.parse_args())
 
 
 if __name__ == "__main__":

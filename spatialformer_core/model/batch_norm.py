@@ -21,11 +21,9 @@ class MaskedBatchNorm(nn.BatchNorm1d):
             return super().forward(x)
         # In the precision of the statistics: half precision would lose the variance.
         rows = x.to(self.weight.dtype)
-        count, total = _over_all(rows.new_full((1,), float(len(rows))), rows.sum(0)).split(
-            [1, rows.shape[1]]
-        )
-        count = count.detach()
-        mean = total / count
+        sums = _over_all(rows.new_full((1,), float(len(rows))), rows.sum(0))
+        count = sums[:1].detach()
+        mean = sums[1:] / count
         centred = rows - mean
         # Two passes: a difference of large squares would lose what the variance is.
         variance = _over_all(centred.square().sum(0)) / count

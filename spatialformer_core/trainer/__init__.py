@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from spatialformer_core.trainer.fit import Background, fit
+from spatialformer_core.trainer.fit import fit
+from spatialformer_core.trainer.prepare import Background
 from spatialformer_core.trainer.recipe import (
+    LoraRecipe,
     ModelRecipe,
     NicheRecipe,
     ObjectiveRecipe,
@@ -14,6 +16,7 @@ from spatialformer_core.trainer.validation import Quality, Validation, auroc
 
 __all__ = [
     "Background",
+    "LoraRecipe",
     "ModelRecipe",
     "NicheRecipe",
     "ObjectiveRecipe",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spatialformer_core.trainer.fit import Run
 
 
-def provenance(run: Run, corpus: Corpus, seconds: float) -> dict[str, Any]:
+def provenance(run: Run, corpus: Corpus) -> dict[str, Any]:
     """Return the run's part of ``provenance.json``."""
     return {
         "trained_on": [
@@ -27,16 +27,16 @@ def provenance(run: Run, corpus: Corpus, seconds: float) -> dict[str, Any]:
             for shard in corpus.shards
         ],
         "seed": run.recipe.seed,
-        "steps": len(run.log),
+        "steps": run.budget.step,
         "best_step": run.best_step,
         "pairs_seen": run.pairs_seen,
         "cells_encoded": run.cells_seen,
-        "seconds": round(seconds, 1),
-        "parameters": n_parameters(run.model),
+        "seconds": round(run.budget.spent_s, 1),
+        "processes": run.engine.world_size,
+        "parameters": n_parameters(run.module.model),
         "recipe": run.recipe.model_dump(mode="json"),
         "metrics": {
-            "validation_auroc_easy": round(run.best_quality.easy, 4),
-            "validation_auroc_hard": round(run.best_quality.hard, 4),
+            f"validation_{name}": round(value, 4) for name, value in run.best_quality.values.items()
         },
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
@@ -49,7 +49,9 @@ def model_card(recipe: TrainRecipe, told: dict[str, Any]) -> str:
         f"- `{s['slide']}` (donor `{s['donor']}`): {s['cells']:,} training cells"
         for s in told["trained_on"]
     )
-    metrics = told["metrics"]
+    scores = "\n".join(
+        f"| {_in_words(name, recipe)} | {value:.3f} |" for name, value in told["metrics"].items()
+    )
     warning = (
         "**Trained on simulated tissue. It knows nothing about real tissue and is refused on real "
         "slides unless that is overridden.**\n\n"
@@ -65,9 +67,7 @@ def model_card(recipe: TrainRecipe, told: dict[str, Any]) -> str:
 | architecture | {recipe.model.architecture}, {recipe.model.preset} |
 | parameters | {told["parameters"]:,} |
 | trained | {told["steps"]:,} steps, {told["pairs_seen"]:,} cell pairs, {told["seconds"]:.0f} s |
-| validation AUROC, random negatives | {metrics["validation_auroc_easy"]:.3f} |
-| validation AUROC, negatives at {recipe.pairs.hard_um[0]:g}-{recipe.pairs.hard_um[1]:g} um | \
-{metrics["validation_auroc_hard"]:.3f} |
+{scores}
 
 Trained on
 
@@ -77,3 +77,12 @@ The weights are those of the best validation score, so the validation figures fl
 the test blocks took no part in training or selection. Scores are logits that rank pairs; they are
 no calibrated probabilities.
 """
+
+
+def _in_words(metric: str, recipe: TrainRecipe) -> str:
+    low, high = recipe.pairs.hard_um
+    words = {
+        "validation_auroc_easy": "validation AUROC, random negatives",
+        "validation_auroc_hard": f"validation AUROC, negatives at {low:g}-{high:g} um",
+    }
+    return words.get(metric, metric.replace("_", " "))

@@ -3,156 +3,78 @@
 from __future__ import annotations
 
 import copy
-import csv
-import io
+import hashlib
 import math
+import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spatialformer_core import files
 from spatialformer_core.corpus import Corpus
-from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.model import Checkpoint, SpatialFormer, build, save_checkpoint
-from spatialformer_core.objectives import UncertaintyWeights, linear_lambda
-from spatialformer_core.progress import Cancel, Estimate, Progress, check, never, silent
+from spatialformer_core.errors import Cancelled, SpatialFormerError
+from spatialformer_core.model import save_checkpoint
+from spatialformer_core.objectives import linear_lambda
+from spatialformer_core.progress import Cancel, Estimate, Progress, never, silent
+from spatialformer_core.trainer.batch import COOCCURRENCE, NICHE, StepBatch, Task, part_rows
 from spatialformer_core.trainer.card import model_card, provenance
-from spatialformer_core.trainer.losses import COOCCURRENCE, NICHE, Task, step_losses
-from spatialformer_core.trainer.niche import niche_values
+from spatialformer_core.trainer.engine import Engine
+from spatialformer_core.trainer.logs import Log
+from spatialformer_core.trainer.lora import merge_lora
+from spatialformer_core.trainer.losses import StepModule
+from spatialformer_core.trainer.optimiser import Budget, adamw, rate
+from spatialformer_core.trainer.prepare import Background, prepare
 from spatialformer_core.trainer.recipe import TrainRecipe
-from spatialformer_core.trainer.sampling import Draw, StepCells, cross_draw, tower_draw
-from spatialformer_core.trainer.validation import Quality, Validation
-from spatialformer_core.trainer.warm import warm_start
+from spatialformer_core.trainer.state import (
+    fingerprint,
+    latest_state,
+    restore_optimiser,
+    save_state,
+)
+from spatialformer_core.trainer.throughput import Meter
+from spatialformer_core.trainer.validation import Measures, Quality, validation
 
-_BETAS = (0.9, 0.98)
 _REPORT_SECONDS = 2.0
 _NAMED_CELLS = 5
-
-
-class Optimiser:
-    """AdamW with warm-up, cosine and clipping: the seam behind which devices differ.
-
-    Parameters
-    ----------
-    recipe
-        Rates.
-    modules
-        What is trained. Decay is for matrices; scales, biases and task weights have none.
-    """
-
-    def __init__(self, recipe: TrainRecipe, modules: list[nn.Module]) -> None:
-        self.recipe = recipe
-        self.parameters = [p for module in modules for p in module.parameters()]
-        matrices = [p for p in self.parameters if p.ndim > 1]
-        rest = [p for p in self.parameters if p.ndim <= 1]
-        self._adamw = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": recipe.weight_decay},
-                {"params": rest, "weight_decay": 0.0},
-            ],
-            lr=recipe.learning_rate,
-            betas=_BETAS,
-        )
-
-    def rate(self, done: float) -> float:
-        """Return the learning rate after a share of the budget."""
-        warm = self.recipe.warmup_share
-        if done < warm:
-            return self.recipe.learning_rate * (done / warm + 0.01)
-        return (
-            self.recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
-        )
-
-    def step(self, loss: Tensor, done: float) -> float:
-        """Update the weights; return the norm of the gradient before clipping."""
-        for group in self._adamw.param_groups:
-            group["lr"] = self.rate(done)
-        self._adamw.zero_grad(set_to_none=True)
-        # torch's own stub leaves the return type of backward open.
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
-        self._adamw.step()
-        return float(norm)
-
-
-@dataclass
-class Budget:
-    """How far the run is, by steps or by the clock (time for validation does not count)."""
-
-    recipe: TrainRecipe
-    step: int = 0
-    _start: float = field(default_factory=time.monotonic)
-    _paused: float = 0.0
-
-    @property
-    def done(self) -> float:
-        """Share of the budget that is used up, 0 to 1."""
-        if self.recipe.steps is not None:
-            return min(1.0, self.step / self.recipe.steps)
-        spent = time.monotonic() - self._start - self._paused
-        return min(1.0, spent / (60 * (self.recipe.minutes or 1.0)))
-
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Stop the clock for a while."""
-        before = time.monotonic()
-        yield
-        self._paused += time.monotonic() - before
+_CANCEL = "cancel"
 
 
 @dataclass
 class Run:
-    """State of one training run."""
-
-    recipe: TrainRecipe
-    model: SpatialFormer
-    weights: UncertaintyWeights
-    task: Task
-    draw: Draw
-    validation: Validation
-    log: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    best_quality: Quality = field(default_factory=lambda: Quality(0.0, 0.0))
-    best_step: int = 0
-    pairs_seen: int = 0
-    cells_seen: int = 0
-
-
-@dataclass(frozen=True)
-class Background:
-    """What a corpus does not say of itself.
+    """State of one training run.
 
     Attributes
     ----------
-    simulated
-        Whether any slide of the corpus is simulated.
-    facts
-        More for the provenance, such as the split recipe.
-    start
-        The checkpoint that the recipe's ``warm_start`` names.
+    folder
+        Where resumable states and TensorBoard files lie while it lasts.
+    module
+        Network and task weights, not wrapped.
+    best, best_quality, best_step
+        Weights with the best validation score so far.
+    stale
+        Evaluations since then.
     """
 
-    simulated: bool
-    facts: dict[str, Any] = field(default_factory=dict)
-    start: Checkpoint | None = None
-
-    def told(self) -> dict[str, Any]:
-        """Return its part of the provenance."""
-        if self.start is None:
-            return {**self.facts, "simulated": self.simulated}
-        # Weights that began on simulated tissue stay marked, whatever they saw afterwards.
-        return {
-            **self.facts,
-            "simulated": self.simulated or self.start.simulated,
-            "warm_start": {"name": self.start.name, "id": self.start.id},
-        }
+    recipe: TrainRecipe
+    folder: Path
+    fingerprint: str
+    engine: Engine
+    module: StepModule
+    task: Task
+    optimiser: torch.optim.Optimizer
+    questions: Measures
+    log: Log
+    budget: Budget
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_quality: Quality = field(default_factory=Quality)
+    best_step: int = 0
+    stale: int = 0
+    evaluated: int = 0
+    pairs_seen: int = 0
+    cells_seen: int = 0
 
 
 def fit(
@@ -164,7 +86,10 @@ def fit(
     progress: Progress = silent,
     cancel: Cancel = never,
 ) -> Path:
-    """Train and write the checkpoint with the best validation pair AUROC.
+    """Train and write the checkpoint with the best validation score.
+
+    A run that was killed or cancelled is taken up where its last state was saved; on a CPU in
+    float32 the result is then the same to the bit.
 
     Parameters
     ----------
@@ -173,7 +98,7 @@ def fit(
     corpus
         Cells with splits; training sees the training cells only, selection the validation cells.
     out
-        Checkpoint folder; beside it ``NAME.csv`` logs the run while it lasts.
+        Checkpoint folder; beside it ``NAME.csv`` logs the run, ``NAME.run`` holds its states.
     background
         Where the cells come from, and what the weights begin with.
     progress, cancel
@@ -187,10 +112,10 @@ def fit(
     Raises
     ------
     SpatialFormerError
-        If the folder exists, the corpus has no pairs to train on, the warm start does not fit, or
-        the loss is not finite.
+        If the folder exists, the corpus has no cells to train on, the start does not fit, an
+        unfinished run of another recipe is in the way, or a gradient is not finite.
     Cancelled
-        If ``cancel`` returned True; no checkpoint is left.
+        If ``cancel`` returned True; the state is saved, no checkpoint is left.
     """
     if out.exists():
         raise SpatialFormerError(
@@ -202,115 +127,193 @@ def fit(
         torch.set_num_threads(recipe.threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        run = _prepare(recipe, corpus, background.start)
-        seconds = _train(run, out.with_name(f"{out.name}.csv"), progress, cancel)
-    run.model.load_state_dict(run.best)
-    told = background.told() | provenance(run, corpus, seconds)
-    save_checkpoint(out, run.model, corpus.vocabulary, told, model_card(recipe, told))
+        run = _begin(recipe, corpus, out, background)
+        try:
+            _train(run, progress, cancel)
+        finally:
+            run.log.close()
+    if run.engine.is_first:
+        _finish(run, corpus, out, background)
+    run.engine.wait()
     return out
 
 
-def _prepare(recipe: TrainRecipe, corpus: Corpus, start: Checkpoint | None) -> Run:
-    if (start is None) != (recipe.warm_start is None):
-        raise SpatialFormerError(
-            f"The recipe starts from {recipe.warm_start!r}, "
-            f"{'no checkpoint' if start is None else repr(start.name)} was given.",
-            where=recipe.name,
-        )
-    towers = recipe.model.architecture == "two-tower"
-    wanted = recipe.objectives.niche
-    niche = niche_values(corpus, wanted, recipe.seed) if towers and wanted.weight else None
-    n_targets = niche.values.shape[1] if niche is not None else 0
-    config = recipe.model.config(len(corpus.vocabulary), n_targets)
-    model = build(config, recipe.seed)
-    if start is not None:
-        warm_start(model, corpus.vocabulary, start)
-    model.to(recipe.device).train()
-    task = Task(recipe, corpus, niche)
-    weights = UncertaintyWeights(task.names).to(recipe.device)
-    draw = tower_draw(corpus, recipe) if towers else cross_draw(corpus, recipe)
-    return Run(recipe, model, weights, task, draw, Validation(corpus, recipe))
+def _finish(run: Run, corpus: Corpus, out: Path, background: Background) -> None:
+    model = run.module.model.cpu().float()
+    model.load_state_dict(run.best)
+    merge_lora(model)
+    told = background.told(run.recipe) | provenance(run, corpus)
+    save_checkpoint(out, model, corpus.vocabulary, told, model_card(run.recipe, told))
+    shutil.rmtree(run.folder, ignore_errors=True)
 
 
-def _train(run: Run, log_path: Path, progress: Progress, cancel: Cancel) -> float:
-    optimiser = Optimiser(run.recipe, [run.model, run.weights])
-    budget, estimate = Budget(run.recipe), Estimate()
-    start, reported, evaluated = time.monotonic(), 0.0, 0
-    while budget.done < 1:
-        check(cancel)
-        done = budget.done
-        drawn = run.draw(budget.step)
-        losses = step_losses(run.model, run.task, drawn, budget.step)
-        total = run.weights(losses, _lambdas(run.recipe, done))
-        _check_finite(total, losses, drawn, run, budget.step)
-        norm = optimiser.step(total, done)
-        budget.step += 1
-        run.pairs_seen += len(drawn.label)
-        run.cells_seen += len(drawn.rows)
-        _record(run, budget.step, losses, {"rate": optimiser.rate(done), "gradient_norm": norm})
-        if math.floor(budget.done * run.recipe.evaluations) > evaluated:
-            evaluated = math.floor(budget.done * run.recipe.evaluations)
-            with budget.pause():
-                _evaluate(run, budget.step, log_path)
-        if time.monotonic() - reported > _REPORT_SECONDS:
+def _begin(recipe: TrainRecipe, corpus: Corpus, out: Path, background: Background) -> Run:
+    engine = Engine(recipe)
+    module, task = prepare(recipe, corpus, background)
+    optimiser = adamw(recipe, module)
+    folder = out.with_name(f"{out.name}.run")
+    board = folder / "tensorboard" if recipe.tensorboard and engine.is_first else None
+    run = Run(
+        recipe,
+        folder,
+        fingerprint(recipe, corpus),
+        engine,
+        module,
+        task,
+        optimiser,
+        validation(task),
+        Log(out.with_name(f"{out.name}.csv"), board),
+        Budget(recipe),
+    )
+    engine.set_up(module, optimiser)
+    saved = latest_state(folder, run.fingerprint)
+    if saved is not None:
+        # After `set_up`: the moments go to where the weights are.
+        module.load_state_dict(saved.part("module"))
+        restore_optimiser(optimiser, saved.part("adamw"))
+        _take_up(run, saved.numbers, saved.part("best"))
+    return run
+
+
+def _take_up(run: Run, numbers: dict[str, float], best: dict[str, Tensor]) -> None:
+    run.budget = Budget(run.recipe, int(numbers["step"]), float(numbers["spent_s"]))
+    run.best, run.best_step = best, int(numbers["best_step"])
+    values = {k[5:]: float(v) for k, v in numbers.items() if k.startswith("best/")}
+    if best:
+        run.best_quality = Quality(float(numbers["best_score"]), values)
+    run.stale, run.evaluated = int(numbers["stale"]), int(numbers["evaluated"])
+    run.pairs_seen, run.cells_seen = int(numbers["pairs_seen"]), int(numbers["cells_seen"])
+    run.log.resume(run.budget.step)
+
+
+def _train(run: Run, progress: Progress, cancel: Cancel) -> None:
+    meter, estimate = Meter(run.module.model.config, run.engine.device), Estimate()
+    reported = 0.0
+    done = _done(run)
+    while done < 1 and not _is_stale(run):
+        if not _step(run, meter, done, cancel):
+            _save(run)
+            raise Cancelled(
+                f"Cancelled after step {run.budget.step}.",
+                where=run.recipe.name,
+                fix="The same command takes the run up where it stopped.",
+            )
+        step, done = run.budget.step, _done(run)
+        due = math.floor(done * run.recipe.evaluations) > run.evaluated
+        if due:
+            run.evaluated += 1
+            with run.budget.pause():
+                _evaluate(run)
+        if due or (run.recipe.save_every and step % run.recipe.save_every == 0):
+            with run.budget.pause():
+                _save(run)
+        if run.engine.is_first and time.monotonic() - reported > _REPORT_SECONDS:
             reported = time.monotonic()
-            progress(budget.done, 1.0, _message(run, budget, estimate))
-    return time.monotonic() - start
+            run.log.amend(meter.read())
+            progress(done, 1.0, run.log.line(done, estimate))
+    if not run.best:
+        _evaluate(run)
+
+
+def _done(run: Run) -> float:
+    """Return the share of the budget that is used up, the same in every process."""
+    if run.recipe.minutes is None:
+        return run.budget.done
+    # Clocks differ between processes: the first one's decides.
+    return float(run.engine.from_first(run.budget.done))
+
+
+def _is_stale(run: Run) -> bool:
+    return bool(run.recipe.patience and run.stale >= run.recipe.patience)
+
+
+def _step(run: Run, meter: Meter, done: float, cancel: Cancel) -> bool:
+    """Do one step; return False, having done nothing, if any process was cancelled."""
+    engine, recipe, step = run.engine, run.recipe, run.budget.step
+    config = run.module.model.config
+    own = recipe.parts_per_step // engine.world_size
+    first = step * recipe.parts_per_step + engine.rank * own
+    parts = [part_rows(run.task, config, number) for number in range(first, first + own)]
+    batch = StepBatch(run.task, config, parts, engine.device)
+    sums = engine.totals(batch.counts | {_CANCEL: float(cancel())})
+    if sums[_CANCEL]:
+        return False
+    shares = {
+        name: count * engine.world_size / max(sums[name], 1.0)
+        for name, count in batch.counts.items()
+    }
+    # Dropout follows from seed, step and process, so that a resumed run drops the same places.
+    torch.manual_seed(_dropout_seed(recipe.seed, step, engine.rank))
+    total, losses = engine.forward(batch, shares, _lambdas(recipe, done))
+    learning_rate = rate(recipe, done)
+    norm = engine.step(total, learning_rate, recipe.clip_norm)
+    values = {name: float(loss.detach()) / engine.world_size for name, loss in losses.items()}
+    if not math.isfinite(norm):
+        raise _not_finite(run, values, batch)
+    run.budget.step += 1
+    values = engine.totals(values)
+    sizes = engine.totals({"pairs": float(batch.n_pairs), "cells": float(len(batch.rows))})
+    run.pairs_seen += int(sizes["pairs"])
+    run.cells_seen += int(sizes["cells"])
+    meter.add(batch.n_pairs, batch.n_tokens, len(batch.packed.starts))
+    sigmas = {f"s_{k}": float(v.detach()) for k, v in run.module.weights.log_variance.items()}
+    row = {f"loss_{name}": value for name, value in values.items()} | sigmas
+    run.log.add({"step": step + 1, **row, "rate": learning_rate, "gradient_norm": norm})
+    return True
+
+
+def _dropout_seed(seed: int, step: int, rank: int) -> int:
+    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def _lambdas(recipe: TrainRecipe, done: float) -> dict[str, float]:
     return {COOCCURRENCE: linear_lambda(done), NICHE: recipe.objectives.niche.weight}
 
 
-def _check_finite(
-    total: Tensor, losses: dict[str, Tensor], drawn: StepCells, run: Run, step: int
-) -> None:
-    if bool(torch.isfinite(total)):
-        return
-    values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in losses.items())
+def _not_finite(run: Run, values: dict[str, float], batch: StepBatch) -> SpatialFormerError:
+    said = ", ".join(f"{name} {value:g}" for name, value in values.items())
     corpus = run.task.corpus
-    slide = corpus.slide_of(drawn.rows)
+    rows = np.asarray(batch.rows[:_NAMED_CELLS])
     cells = [
         f"{corpus.shards[s].info.slide_id}:{corpus.shards[s].source_cells[row - corpus.offsets[s]]}"
-        for s, row in zip(slide[:_NAMED_CELLS], drawn.rows[:_NAMED_CELLS], strict=True)
+        for s, row in zip(corpus.slide_of(rows), rows, strict=True)
     ]
-    raise SpatialFormerError(
-        f"The loss of step {step} is not finite ({values}); its {len(drawn.rows)} cells begin "
-        f"with {', '.join(cells)}.",
+    return SpatialFormerError(
+        f"The gradient of step {run.budget.step} is not finite (losses: {said}); the step's "
+        f"{len(batch.rows)} cells begin with {', '.join(cells)}.",
         where=run.recipe.name,
-        fix="Lower the learning rate, or look at these cells.",
+        fix="Lower the learning rate, or look at these cells. The last saved state is whole.",
     )
 
 
-def _record(run: Run, step: int, losses: dict[str, Tensor], more: dict[str, float]) -> None:
-    values = {f"loss_{name}": float(value.detach()) for name, value in losses.items()}
-    sigmas = {f"s_{k}": float(v.detach()) for k, v in run.weights.log_variance.items()}
-    run.log.append({"step": step, **values, **sigmas, **more})
+def _evaluate(run: Run) -> None:
+    quality = run.questions.measure(run.module) if run.engine.is_first else Quality()
+    quality = run.engine.from_first(quality)
+    run.stale += 1
+    if quality.score > run.best_quality.score or not run.best:
+        run.best_quality, run.best_step, run.stale = quality, run.budget.step, 0
+        run.best = copy.deepcopy(run.module.model.state_dict())
+    if run.engine.is_first:
+        named = {f"validation_{name}": value for name, value in quality.values.items()}
+        run.log.amend({"validation": quality.score, **named})
+        run.log.write()
 
 
-def _evaluate(run: Run, step: int, log_path: Path) -> None:
-    quality = run.validation.measure(run.model)
-    run.log[-1] |= {"validation_easy": quality.easy, "validation_hard": quality.hard}
-    if quality.mean > run.best_quality.mean:
-        run.best_quality, run.best_step = quality, step
-        run.best = copy.deepcopy(run.model.state_dict())
-    _write_log(run.log, log_path)
-
-
-def _write_log(rows: list[dict[str, float]], path: Path) -> None:
-    names = sorted({name for row in rows for name in row}, key=lambda n: (n != "step", n))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    with files.atomic_write(path, "w") as stream:
-        stream.write(text.getvalue())
-
-
-def _message(run: Run, budget: Budget, estimate: Estimate) -> str:
-    recent = [row["loss_pair"] for row in run.log[-20:]]
-    left = estimate.remaining_s(budget.done, 1.0)
-    time_left = "" if left is None else f", about {left / 60:.1f} min left"
-    found = run.best_quality
-    best = f", validation {found.easy:.3f} / {found.hard:.3f}" if found.easy else ""
-    return f"step {budget.step}, pair loss {np.mean(recent):.3f}{best}{time_left}"
+def _save(run: Run) -> None:
+    if run.engine.is_first and run.log.rows:
+        run.log.write()
+        numbers = {
+            "fingerprint": run.fingerprint,
+            "step": run.budget.step,
+            "spent_s": run.budget.spent_s,
+            "best_step": run.best_step,
+            "best_score": run.best_quality.score if run.best else 0.0,
+            "stale": run.stale,
+            "evaluated": run.evaluated,
+            "pairs_seen": run.pairs_seen,
+            "cells_seen": run.cells_seen,
+            **{f"best/{name}": value for name, value in run.best_quality.values.items()},
+        }
+        save_state(run.folder, numbers, run.module, run.best, run.optimiser)
+    run.engine.wait()

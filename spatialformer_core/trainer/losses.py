@@ -2,138 +2,107 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spatialformer_core.arrays import CellTokens
-from spatialformer_core.corpus import Corpus
-from spatialformer_core.model import Rows, SpatialFormer, lay_out, pack
+from spatialformer_core.model import SpatialFormer
 from spatialformer_core.model.heads import TowerPairHead
 from spatialformer_core.objectives import (
-    GenePairSample,
+    UncertaintyWeights,
     binary_loss,
-    mask_tokens,
     masked_token_loss,
     niche_loss,
-    sample_gene_pairs,
 )
-from spatialformer_core.trainer.niche import NicheValues
-from spatialformer_core.trainer.recipe import TrainRecipe
-from spatialformer_core.trainer.sampling import StepCells
-
-MASKED, COOCCURRENCE, PAIR, NICHE = "masked_tokens", "cooccurrence", "pair", "niche"
-
-_MASK_STREAM, _PAIR_STREAM = 1, 2
+from spatialformer_core.trainer.batch import COOCCURRENCE, MASKED, NICHE, PAIR, StepBatch
 
 
-@dataclass(frozen=True)
-class Task:
-    """Everything that the losses of a step are computed from.
-
-    Attributes
-    ----------
-    recipe
-        Which objectives are on.
-    corpus
-        Cells.
-    niche
-        Niche targets of the corpus, None without that objective.
-    """
-
-    recipe: TrainRecipe
-    corpus: Corpus
-    niche: NicheValues | None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the losses that `step_losses` returns."""
-        objectives = self.recipe.objectives
-        wanted = {
-            MASKED: objectives.mask_fraction > 0,
-            COOCCURRENCE: objectives.cooccurrence,
-            PAIR: True,
-            NICHE: self.niche is not None,
-        }
-        return tuple(name for name, on in wanted.items() if on)
-
-
-def step_losses(model: SpatialFormer, task: Task, drawn: StepCells, step: int) -> dict[str, Tensor]:
-    """Return the loss of each objective on one step's cells.
+class StepModule(nn.Module):
+    """Network and task weights as one module, so that DDP and autocast see a single forward.
 
     Parameters
     ----------
     model
-        In training mode.
-    task, drawn
-        Data and objectives, and what this step sees of them.
-    step
-        Decides, with the recipe's seed, which tokens are hidden and which gene pairs are asked.
+        The network.
+    tasks
+        Names of the losses that are trained; heads of the others take no gradient.
     """
-    corpus = task.corpus
-    cells = corpus.cells(drawn.rows)
-    rows = _lay_out(model, cells, len(drawn.label))
-    masked = mask_tokens(
-        rows.tokens,
-        gene_offset=corpus.vocabulary.gene_offset,
-        n_tokens=model.config.n_tokens,
-        seed=(task.recipe.seed, step, _MASK_STREAM),
-        fraction=task.recipe.objectives.mask_fraction,
-    )
-    magnitudes = rows.magnitudes.copy()
-    # The count of a hidden gene would narrow down which gene it is.
-    magnitudes[masked.positions] = 0
-    seen = replace(rows, tokens=masked.tokens, magnitudes=magnitudes)
-    batch = pack(seen, model.config.conv_kernel).to(model.device)
-    hidden = model.hidden(batch)
-    cls = hidden[batch.starts][_tensor(np.argsort(batch.order), model)]
-    if isinstance(model.pair_head, TowerPairHead):
-        cls = model.pair_head.project(cls)
-    losses = {PAIR: _pair_loss(model, cls, drawn)}
-    if task.recipe.objectives.mask_fraction:
-        logits = model.token_head(hidden[_tensor(masked.positions, model)])
-        losses[MASKED] = masked_token_loss(logits, _tensor(masked.targets, model))
-    if task.recipe.objectives.cooccurrence:
-        pairs = corpus.cooccurrence(drawn.rows)
-        sample = sample_gene_pairs(cells, pairs, (task.recipe.seed, step, _PAIR_STREAM))
-        losses[COOCCURRENCE] = _cooccurrence_loss(model, hidden, rows, sample)
-    if task.niche is not None and model.niche_head is not None:
-        predicted = model.niche_head(cls)
-        values, known = task.niche.values[drawn.rows], task.niche.known[drawn.rows]
-        losses[NICHE] = niche_loss(predicted, _tensor(values, model), _tensor(known, model))
-    return losses
+
+    def __init__(self, model: SpatialFormer, tasks: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = UncertaintyWeights(tasks)
+        heads = {
+            MASKED: model.token_head,
+            COOCCURRENCE: model.cooccurrence_head,
+            PAIR: model.pair_head,
+            NICHE: model.niche_head,
+        }
+        for task, head in heads.items():
+            if head is not None and task not in tasks:
+                head.requires_grad_(requires_grad=False)
+
+    def forward(
+        self, batch: StepBatch, shares: Mapping[str, float], lambdas: Mapping[str, float]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted total and the loss of each objective.
+
+        Parameters
+        ----------
+        batch
+            This process's share of the step.
+        shares
+            Per loss this process's number of terms times the number of processes, divided by the
+            terms of all: the mean over processes of the scaled losses is the loss of the step.
+        lambdas
+            Outer weights.
+        """
+        losses = {name: loss * shares[name] for name, loss in self._losses(batch).items()}
+        return self.weights(losses, lambdas), losses
+
+    def _losses(self, batch: StepBatch) -> dict[str, Tensor]:
+        model = self.model
+        hidden = model.hidden(batch.packed)
+        cls = hidden[batch.packed.starts][batch.to_caller]
+        if isinstance(model.pair_head, TowerPairHead):
+            cls = model.pair_head.project(cls)
+        tasks = self.weights.log_variance
+        losses = {}
+        if PAIR in tasks:
+            losses[PAIR] = self._pair_loss(cls, batch)
+        if MASKED in tasks:
+            logits = model.token_head(hidden[batch.positions])
+            losses[MASKED] = masked_token_loss(_full(logits), batch.targets)
+        if COOCCURRENCE in tasks:
+            left, right = batch.genes.unbind(1)
+            logits = model.cooccurrence_head(hidden, left, right)
+            losses[COOCCURRENCE] = binary_loss(*_alike(logits, batch.gene_label))
+        if NICHE in tasks and model.niche_head is not None:
+            if batch.niche is None or batch.niche_known is None:
+                raise RuntimeError("the niche loss is on, but its targets were not computed")
+            predicted = model.niche_head(cls)
+            target, known = (v.to(predicted.dtype) for v in (batch.niche, batch.niche_known))
+            losses[NICHE] = niche_loss(predicted, target, known)
+        return losses
+
+    def _pair_loss(self, cls: Tensor, batch: StepBatch) -> Tensor:
+        head = self.model.pair_head
+        if isinstance(head, TowerPairHead):
+            logits = head(cls[batch.left], cls[batch.right])
+        else:
+            logits = head(cls)
+        logits, label = _alike(logits, batch.label)
+        weight = batch.weight.to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits, label, weight, reduction="sum")
 
 
-def _lay_out(model: SpatialFormer, cells: CellTokens, n_pairs: int) -> Rows:
-    if isinstance(model.pair_head, TowerPairHead):
-        return lay_out(cells, None, model.config.magnitude_bins)
-    left, right = cells.take(np.arange(n_pairs)), cells.take(np.arange(n_pairs) + n_pairs)
-    return lay_out(left, right, model.config.magnitude_bins)
+def _full(logits: Tensor) -> Tensor:
+    """Bring half-precision logits to float32: losses are computed in full precision."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
-def _cooccurrence_loss(
-    model: SpatialFormer, hidden: Tensor, rows: Rows, sample: GenePairSample
-) -> Tensor:
-    # Of a pair sequence: all left cells, then all right cells, as the step lists them.
-    first = rows.first_gene.T.reshape(-1)[sample.cell]
-    logits = model.cooccurrence_head(
-        hidden, _tensor(first + sample.left, model), _tensor(first + sample.right, model)
-    )
-    return binary_loss(logits, _tensor(sample.label, model))
-
-
-def _tensor(values: np.ndarray[Any, Any], model: SpatialFormer) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(model.device)
-
-
-def _pair_loss(model: SpatialFormer, cls: Tensor, drawn: StepCells) -> Tensor:
-    if isinstance(model.pair_head, TowerPairHead):
-        logits = model.pair_head(cls[_tensor(drawn.left, model)], cls[_tensor(drawn.right, model)])
-    else:
-        logits = model.pair_head(cls)
-    label, weight = _tensor(drawn.label, model), _tensor(drawn.weight, model)
-    return F.binary_cross_entropy_with_logits(logits, label, weight, reduction="sum")
+def _alike(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    logits = _full(logits)
+    return logits, label.to(logits.dtype)

@@ -65,13 +65,35 @@ class ObjectiveRecipe(FrozenModel):
         Share of the tokens that the masked-token task hides.
     cooccurrence
         Whether the co-occurrence task is trained (its weight falls linearly to 0).
+    pair
+        Whether neighbouring cells are told from others; False trains on single cells.
     niche
         The niche loss (two-tower only).
     """
 
     mask_fraction: float = Field(default=0.15, ge=0, lt=1)
     cooccurrence: bool = True
+    pair: bool = True
     niche: NicheRecipe = NicheRecipe()
+
+
+class LoraRecipe(FrozenModel):
+    """Low-rank changes of the attention weights (Hu et al. 2022); nothing else is trained.
+
+    Attributes
+    ----------
+    rank, alpha
+        The change is ``alpha / rank`` times a product of two matrices of this rank.
+    dropout
+        Of the input of the low-rank path.
+    heads
+        Whether the heads of the trained objectives learn too.
+    """
+
+    rank: int = Field(default=8, ge=1, le=256)
+    alpha: float = Field(default=16.0, gt=0)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    heads: bool = True
 
 
 class TrainRecipe(FrozenModel):
@@ -88,17 +110,37 @@ class TrainRecipe(FrozenModel):
     seeds_per_step
         Cells that a step is drawn around. Two towers encode each with ``neighbors_per_seed``
         neighbours and one hard negative, and use all pairs among them; the cross-encoder makes
-        one neighbour pair and one other pair per seed cell.
-    learning_rate, weight_decay, warmup_share, clip_norm
+        two neighbour pairs and two other pairs per seed cell; on single cells it is the number of
+        cells.
+    parts_per_step
+        In how many parts a step is drawn; each process takes as many of them as every other, so
+        it must be a multiple of the number of processes. The result does not depend on how many
+        processes share the parts.
+    learning_rate, betas, weight_decay, warmup_share, clip_norm
         AdamW, linear warm-up over that share of the budget, then a cosine to zero.
     evaluations
         How often the validation cells are scored during the run.
+    patience
+        Stop after this many evaluations without a better score; 0 never stops early.
     validation_queries
         Cells of which each gives one neighbour, one easy and one hard negative.
+    save_every
+        Steps between two resumable states; 0 saves at evaluations.
+    device, precision
+        ``bf16-mixed`` computes in bfloat16 and keeps float32 weights.
     threads
         CPU threads; 0 leaves torch's choice.
+    tensorboard
+        Whether TensorBoard files are written beside the CSV log.
     warm_start
         Name of a checkpoint whose encoder the training begins with.
+    continue_from
+        Name of a checkpoint that is trained further, with all its heads.
+    lora
+        Train low-rank changes only (with ``continue_from``).
+    gene_embedding
+        Folder name of a gene embedding from the transcript graph that fills the model's
+        gene-spatial table.
     card
         First paragraph of the model card.
     """
@@ -112,20 +154,48 @@ class TrainRecipe(FrozenModel):
     steps: int | None = Field(default=None, ge=1)
     minutes: float | None = Field(default=None, gt=0)
     seeds_per_step: int = Field(default=128, ge=2)
+    parts_per_step: int = Field(default=1, ge=1)
     neighbors_per_seed: int = Field(default=2, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = Field(default=0.05, ge=0)
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
     evaluations: int = Field(default=8, ge=1)
+    patience: int = Field(default=0, ge=0)
     validation_queries: int = Field(default=2000, ge=10)
+    save_every: int = Field(default=0, ge=0)
     device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
     threads: int = Field(default=0, ge=0)
+    tensorboard: bool = True
     warm_start: str | None = None
+    continue_from: str | None = None
+    lora: LoraRecipe | None = None
+    gene_embedding: str | None = None
     card: str = ""
 
+    @property
+    def seeds_per_part(self) -> int:
+        """Cells that one part is drawn around."""
+        return self.seeds_per_step // self.parts_per_step
+
+    @property
+    def starts_from(self) -> str | None:
+        """Name of the checkpoint that the run needs at its start."""
+        return self.continue_from or self.warm_start
+
     @model_validator(mode="after")
-    def _one_budget(self) -> TrainRecipe:
+    def _consistent(self) -> TrainRecipe:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give either steps or minutes")
+        if self.seeds_per_step % self.parts_per_step:
+            raise ValueError("seeds_per_step is no multiple of parts_per_step")
+        if self.warm_start is not None and self.continue_from is not None:
+            raise ValueError("give either warm_start or continue_from")
+        if self.lora is not None and self.continue_from is None:
+            raise ValueError("lora needs continue_from")
+        objectives = self.objectives
+        if not (objectives.pair or objectives.mask_fraction or objectives.cooccurrence):
+            raise ValueError("every objective is switched off")
         return self

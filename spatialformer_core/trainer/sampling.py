@@ -1,6 +1,7 @@
-"""What a training step sees: cells drawn around anchor cells, and the pairs among them.
+"""What a part of a step sees: cells drawn around anchor cells, and the pairs among them.
 
-Every draw follows from the recipe's seed and the step alone, so a run can be taken up anywhere.
+Every draw follows from the recipe's seed and the number of the part in the run, so a run can be
+taken up anywhere, by any number of processes.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from spatialformer_core.arrays import FloatArray, LongArray
-from spatialformer_core.cell_graph import BALANCED, EASY, HARD, POSITIVE, Kind
+from spatialformer_core.cell_graph import BALANCED, EASY, HARD, POSITIVE, Kind, epoch_order
 from spatialformer_core.corpus import Corpus, PairBatches
+from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.trainer.recipe import TrainRecipe
 
 _EASY_PER_POSITIVE = 2
@@ -21,7 +23,7 @@ _EASY_PER_POSITIVE = 2
 
 @dataclass(frozen=True, slots=True)
 class StepCells:
-    """Cells of one step and the labelled pairs among them.
+    """Cells of one part and the labelled pairs among them.
 
     Attributes
     ----------
@@ -43,7 +45,7 @@ class StepCells:
 
 
 Draw = Callable[[int], StepCells]
-"""Returns the cells of a step."""
+"""Returns the cells of a part by its number in the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def tower_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:
     batches = PairBatches(
         corpus,
         "train",
-        recipe.seeds_per_step * len(around),
+        recipe.seeds_per_part * len(around),
         seed=recipe.seed,
         kinds=around,
         hard_um=recipe.pairs.hard_um,
@@ -117,14 +119,14 @@ def tower_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:
     distances = Distances(corpus.radius_um, recipe.pairs.hard_um)
     xy_um = np.concatenate([shard.xy_um for shard in corpus.shards])
 
-    def draw(step: int) -> StepCells:
-        rng = np.random.default_rng((recipe.seed, step))
-        batch = batches.batch(step)
+    def draw(number: int) -> StepCells:
+        rng = np.random.default_rng((recipe.seed, number))
+        batch = batches.batch(number)
         rows = np.unique(np.concatenate([batch.left_cells, batch.right_cells]))
         slide = corpus.slide_of(rows)
         pairs, kinds = [], []
-        for number in np.unique(slide):
-            own = np.flatnonzero(slide == number)
+        for one in np.unique(slide):
+            own = np.flatnonzero(slide == one)
             found, kind = pairs_among(xy_um[rows[own]], distances, rng)
             pairs.append(own[found])
             kinds.append(kind)
@@ -145,14 +147,14 @@ def cross_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:
     batches = PairBatches(
         corpus,
         "train",
-        recipe.seeds_per_step * len(BALANCED),
+        recipe.seeds_per_part * len(BALANCED),
         seed=recipe.seed,
         hard_um=recipe.pairs.hard_um,
     )
 
-    def draw(step: int) -> StepCells:
-        rng = np.random.default_rng((recipe.seed, step))
-        batch = batches.batch(step)
+    def draw(number: int) -> StepCells:
+        rng = np.random.default_rng((recipe.seed, number))
+        batch = batches.batch(number)
         n = len(batch.label)
         swap = rng.random(n) < 0.5
         left = np.where(swap, batch.right_cells, batch.left_cells)
@@ -161,5 +163,27 @@ def cross_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:
         place = np.arange(n)
         label = batch.label.astype(np.float32)
         return StepCells(np.concatenate([left, right]), place, place + n, label, weight)
+
+    return draw
+
+
+def single_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:
+    """Return the draw of a run on single cells: every training cell once per epoch, no pairs."""
+    train = corpus.rows("train")
+    if not len(train):
+        raise SpatialFormerError("The corpus has no training cells.", where=str(corpus.path))
+    size = recipe.seeds_per_part
+    none = np.zeros(0, np.int64)
+
+    def draw(number: int) -> StepCells:
+        index = number * size + np.arange(size, dtype=np.int64)
+        epoch, within = np.divmod(index, len(train))
+        rows = np.empty(size, np.int64)
+        for one in np.unique(epoch):
+            here = epoch == one
+            place = epoch_order(within[here], len(train), seed=recipe.seed, epoch=int(one))
+            rows[here] = train[place]
+        empty = np.zeros(0, np.float32)
+        return StepCells(rows, none, none, empty, empty)
 
     return draw

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ import torch
 from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.model import build, load_checkpoint
 from spatialformer_core.trainer import Background, TrainRecipe, fit
-from spatialformer_core.trainer.fit import Optimiser
-from spatialformer_core.trainer.losses import step_losses
+from spatialformer_core.trainer.losses import StepModule
+from spatialformer_core.trainer.optimiser import adamw, rate
 from spatialformer_core.trainer.warm import warm_start
 from spatialformer_core.vocabulary import Vocabulary
 
@@ -30,6 +29,7 @@ def recipe(architecture: str = "two-tower", **changes) -> TrainRecipe:
         "validation_queries": 60,
         "learning_rate": 0.01,
         "threads": 1,
+        "tensorboard": False,
     }
     return TrainRecipe.model_validate({**values, **changes})
 
@@ -118,15 +118,14 @@ def test_cancel_leaves_no_checkpoint(corpus, tmp_path):
     assert not (tmp_path / "toy").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_cells(corpus, tmp_path, monkeypatch):
-    # The package's `fit` is the function, which hides the module of that name.
-    module = sys.modules[fit.__module__]
+def test_a_gradient_that_is_not_finite_stops_with_the_cells(corpus, tmp_path, monkeypatch):
+    sound = StepModule._losses
 
-    def broken(*arguments):
-        losses = step_losses(*arguments)
+    def broken(module, batch):
+        losses = sound(module, batch)
         return losses | {"pair": losses["pair"] * torch.nan}
 
-    monkeypatch.setattr(module, "step_losses", broken)
+    monkeypatch.setattr(StepModule, "_losses", broken)
     with pytest.raises(SpatialFormerError, match=r"step 0 is not finite.*pair nan.*(one|two):\d+"):
         fit(recipe(), corpus, tmp_path / "toy", REAL)
     assert not (tmp_path / "toy").exists()
@@ -152,14 +151,13 @@ def test_a_recipe_that_makes_no_sense_is_refused(change, word):
 
 
 def test_learning_rate_warms_up_and_falls_as_a_cosine():
-    linear = torch.nn.Linear(2, 2)
-    optimiser = Optimiser(recipe(learning_rate=1.0, warmup_share=0.1), [linear])
-    assert optimiser.rate(0.0) == pytest.approx(0.01)
-    assert optimiser.rate(0.05) == pytest.approx(0.51)
-    assert optimiser.rate(0.1) == pytest.approx(1.0)
-    assert optimiser.rate(0.55) == pytest.approx(0.5)
-    assert optimiser.rate(1.0) == pytest.approx(0.0)
-    decays = [group["weight_decay"] for group in optimiser._adamw.param_groups]
+    warm = recipe(learning_rate=1.0, warmup_share=0.1)
+    assert rate(warm, 0.0) == pytest.approx(0.01)
+    assert rate(warm, 0.05) == pytest.approx(0.51)
+    assert rate(warm, 0.1) == pytest.approx(1.0)
+    assert rate(warm, 0.55) == pytest.approx(0.5)
+    assert rate(warm, 1.0) == pytest.approx(0.0)
+    decays = [group["weight_decay"] for group in adamw(warm, torch.nn.Linear(2, 2)).param_groups]
     assert decays == [0.05, 0.0]
 
 
