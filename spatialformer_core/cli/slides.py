@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spatialformer_core.cli.cohort import ingest_sheet
 from spatialformer_core.cli.output import AsJson, emit_json, say, table, terminal_progress
 from spatialformer_core.config import QcThresholds, SampleMetadata, validate
 from spatialformer_core.errors import SpatialFormerError
@@ -22,17 +23,23 @@ Metadata = Annotated[str | None, typer.Option(help="Required; never guessed.")]
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command("ingest")(ingest)
-    verbs = typer.Typer(help="List, show, remove and verify the slides of the store.")
+    verbs = typer.Typer(help="List, show, remove, verify and rebuild the slides of the store.")
     verbs.command("list")(list_slides)
     verbs.command("show")(show)
     verbs.command("remove")(remove)
     verbs.command("verify")(verify)
+    verbs.command("rebuild")(rebuild)
     app.add_typer(verbs, name="slides", no_args_is_help=True)
 
 
 def ingest(  # noqa: PLR0913 - one parameter per option
-    source: Annotated[Path, typer.Argument(help="Xenium output folder or table folder.")],
+    source: Annotated[
+        Path | None, typer.Argument(help="A folder or file of any kind that can be read.")
+    ] = None,
     *,
+    cohort: Annotated[
+        Path | None, typer.Option(help="CSV with one slide per line, instead of SOURCE.")
+    ] = None,
     name: Metadata = None,
     donor: Metadata = None,
     block: Metadata = None,
@@ -41,8 +48,13 @@ def ingest(  # noqa: PLR0913 - one parameter per option
     species: Metadata = None,
     assay: Metadata = None,
     he: Annotated[Path | None, typer.Option(help="H&E as OME-TIFF.")] = None,
-    he_affine: Annotated[Path | None, typer.Option(help="3x3 matrix of the H&E, CSV.")] = None,
+    he_affine: Annotated[
+        Path | None, typer.Option(help="3x3 matrix or keypoints of the H&E, CSV.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV cell_id,group.")] = None,
+    um_per_px: Annotated[
+        float | None, typer.Option(help="Scale of a source that keeps pixels.")
+    ] = None,
     min_qv: Annotated[float, typer.Option(help="Lowest transcript quality.")] = _QC.min_qv,
     min_transcripts: Annotated[int, typer.Option(help="Per cell.")] = _QC.min_transcripts,
     min_genes: Annotated[int, typer.Option(help="Per cell.")] = _QC.min_genes,
@@ -50,11 +62,22 @@ def ingest(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Take a slide into the store; prints its id, QC counts and retention per cell type."""
     fields = {"donor": donor, "block": block, "condition": condition, "tissue": tissue}
-    values = _ask({"name": name, **fields, "species": species, "assay": assay})
-    label = values.pop("name")
-    sample = validate(SampleMetadata, values, "sample metadata")
+    fields = {"name": name, **fields, "species": species, "assay": assay}
     thresholds = {"min_qv": min_qv, "min_transcripts": min_transcripts, "min_genes": min_genes}
     qc = validate(QcThresholds, thresholds, "thresholds")
+    if cohort is not None:
+        _check_alone(
+            fields
+            | {"SOURCE": source, "he": he, "he-affine": he_affine}
+            | {"labels": labels, "um-per-px": um_per_px}
+        )
+        ingest_sheet(cohort, qc, as_json=as_json)
+        return
+    if source is None:
+        raise SpatialFormerError("Nothing to read.", fix="Give SOURCE, or --cohort SHEET.")
+    values = _ask(fields)
+    label = values.pop("name")
+    sample = validate(SampleMetadata, values, "sample metadata")
 
     from spatialformer_core.service import open_services
     from spatialformer_core.slides import ingest as run
@@ -68,12 +91,22 @@ def ingest(  # noqa: PLR0913 - one parameter per option
         he=he,
         he_affine=he_affine,
         labels=labels,
+        um_per_px=um_per_px,
         progress=terminal_progress(),
     )
     if as_json:
         emit_json(report.model_dump(mode="json"))
     else:
         _say_report(report)
+
+
+def _check_alone(options: dict[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise SpatialFormerError(
+            f"--cohort was given together with {', '.join(given)}.",
+            fix="The sheet names sources, metadata and files; only the thresholds stand beside it.",
+        )
 
 
 def _ask(values: dict[str, str | None]) -> dict[str, str]:
@@ -192,17 +225,37 @@ def verify(slide_id: str, *, as_json: AsJson = False) -> None:
     Raises
     ------
     SpatialFormerError
-        If a file is missing or has changed.
+        If a file is missing, has changed or is too many, or a region cannot be read.
     """
     from spatialformer_core.service import open_services
+    from spatialformer_core.slides import is_rebuildable
 
-    problems = open_services().store.verify(slide_id)
+    store = open_services().store
+    found = store.differences(slide_id)
+    problems = store.problems_of(slide_id, found)
     if as_json:
-        emit_json({"slide_id": slide_id, "problems": problems})
+        kinds = {"missing": found.missing, "changed": found.changed, "extra": found.extra}
+        lists = {kind: list(names) for kind, names in kinds.items()}
+        emit_json({"slide_id": slide_id, "intact": not problems, "problems": problems, **lists})
     if problems:
+        mendable = bool(found) and is_rebuildable(found)
         raise SpatialFormerError(
             f"Slide {slide_id} is damaged: {' '.join(problems[:5])}",
-            fix="Remove it and ingest its source again.",
+            fix=f"Run `spatialformer slides rebuild {slide_id}`."
+            if mendable
+            else "Remove it and ingest its source again.",
         )
     if not as_json:
         say(f"Slide {slide_id} is intact.")
+
+
+def rebuild(slide_id: str, *, as_json: AsJson = False) -> None:
+    """Write the serving index anew from slide.zarr: after damage, or for an older format."""
+    from spatialformer_core.service import open_services
+    from spatialformer_core.slides import rebuild as run
+
+    meta = run(open_services().store, slide_id, progress=terminal_progress())
+    if as_json:
+        emit_json({"slide_id": slide_id, "format_version": meta.format_version})
+    else:
+        say(f"The index of slide {slide_id} is written anew (format {meta.format_version}).")

@@ -141,7 +141,7 @@ def test_a_folder_that_is_no_bundle_leaves_the_store_as_it_was(run, source, tmp_
     (tmp_path / "empty").mkdir()
     code, _, err = run("ingest", tmp_path / "empty", "--name", "other", *OPTIONS)
     assert code == 2
-    assert "no bundle" in err
+    assert "no source that can be read" in err
     assert run("ingest", tmp_path / "nothing", "--name", "other", *OPTIONS)[0] == 2
     slides = json.loads(run("slides", "list", "--json")[1])["slides"]
     assert [slide["slide_id"] for slide in slides] == ["twenty"]
