@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spatialformer_core import progress as progress_
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.io import cosmx, h5ad, spatialdata_store, table_folder, xenium
+from spatialformer_core.io import cosmx, h5ad, merscope, spatialdata_store, table_folder, xenium
 from spatialformer_core.io.labels import read_labels
 from spatialformer_core.io.records import SourceData
 from spatialformer_core.io.request import SourceRequest
@@ -54,6 +54,13 @@ FORMATS = (
     ),
     Format("spatialdata", "a SpatialData .zarr", spatialdata_store.matches, spatialdata_store.read),
     Format("cosmx", "a CosMx export with *_tx_file.csv", cosmx.matches, cosmx.read),
+    Format(
+        "merscope",
+        "a MERSCOPE export (cell_by_gene.csv, cell_metadata.csv)",
+        merscope.matches,
+        merscope.read,
+        has_unit=True,
+    ),
     Format("h5ad", "an .h5ad file", h5ad.matches, h5ad.read),
 )
 """Every kind that is read; the first that matches wins."""
