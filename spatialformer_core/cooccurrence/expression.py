@@ -14,6 +14,7 @@ from spatialformer_core.cooccurrence.matrix import PairMatrix
 _CHUNK_PAIRS = 250
 _CUTS_FEWER = (4, 5, 6, 8)
 _CUT_MORE = 8
+_MANY, _CLOSE = 1 << 32, 1 << 33
 N_STRATA = (len(_CUTS_FEWER) + 1) * 2
 """Strata of copies: five classes of the rarer gene's copies, two of the other's."""
 
@@ -92,13 +93,15 @@ def both_genes(matrix: PairMatrix, counts: Any, min_copies: int = 3) -> BothGene
 def _enough(copies: tuple[Any, Any, Any], start: int, min_copies: int) -> list[LongArray]:
     """Return cell, pair, stratum and co-occurrence of the entries with enough copies."""
     fewer, more, close = copies
-    enough = fewer.multiply(fewer >= min_copies).tocsc()
-    # One sparse sum carries both facts: copies of the rarer gene, and (in the high bits) closeness.
-    joined = (enough + close * (1 << 32)).tocoo()
-    few = np.maximum(joined.data & 0xFFFFFFFF, min_copies)
-    many = np.asarray(more[joined.row, joined.col]).ravel()
-    stratum = np.searchsorted(_CUTS_FEWER, few, side="right") * 2 + (many >= _CUT_MORE)
-    return [joined.row, joined.col + start, stratum, joined.data >> 32]
+    enough = fewer.multiply(fewer >= min_copies)
+    many = enough.astype(np.bool_).multiply(more >= _CUT_MORE)
+    # One sparse sum carries three facts: copies of the rarer gene in the low bits, above them
+    # whether the other gene has many, and whether the pair is close.
+    joined = (enough + many.astype(np.int64) * _MANY + close * _CLOSE).tocoo()
+    few = np.maximum(joined.data % _MANY, min_copies)
+    is_many = joined.data % _CLOSE >= _MANY
+    stratum = np.searchsorted(_CUTS_FEWER, few, side="right") * 2 + is_many
+    return [joined.row, joined.col + start, stratum, joined.data >= _CLOSE]
 
 
 def _where_testable(total: Any, matrix: PairMatrix, start: int) -> Any:

@@ -99,19 +99,3 @@ def join_cells(parts: Sequence[PairCells]) -> PairCells:
     )
     depth = np.concatenate([part.depth for part in parts])
     return PairCells(matrix, sparse.vstack(counts, format="csr"), depth, placed)
-
-
-def check_counts(counts: Any) -> None:
-    """Refuse a matrix that holds no raw counts.
-
-    Raises
-    ------
-    SpatialFormerError
-        If a value is negative, fractional or not finite.
-    """
-    data = np.asarray(counts.data)
-    if not (np.isfinite(data).all() and (data >= 0).all() and (data == np.rint(data)).all()):
-        raise SpatialFormerError(
-            "The matrix holds values that are no counts (negative, fractional or not finite).",
-            fix="Give the raw counts, not normalised or log-transformed values.",
-        )

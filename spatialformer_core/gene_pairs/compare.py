@@ -24,7 +24,7 @@ from spatialformer_core.gene_pairs.published import per_cell_test
 from spatialformer_core.gene_pairs.report import COLUMNS
 from spatialformer_core.gene_pairs.settings import GenePairSettings
 from spatialformer_core.gene_pairs.specificity import what_genes_tell
-from spatialformer_core.gene_pairs.words import describe
+from spatialformer_core.gene_pairs.words import REST, describe
 from spatialformer_core.progress import Cancel, Progress, check, never, silent
 from spatialformer_core.stats import (
     MIN_PER_UNIT,
@@ -35,13 +35,13 @@ from spatialformer_core.stats import (
     benjamini_hochberg,
     choose_cell_units,
     compare_shares,
+    enough_expected,
     odds_ratio,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REST = "rest"
 MIN_BOTH = 5
 """Cells with enough copies of both genes that a unit needs, in a group, to tell closeness."""
 
@@ -188,13 +188,16 @@ def _compare(
     with_p = units.no_p_reason is None
     adjusted = adjusted_shares(counts, MIN_PER_UNIT)
     test = compare_shares(
-        adjusted, paired=units.paired, with_p=with_p, scale=_binomial_spread(counts)
+        adjusted,
+        paired=units.paired,
+        tested=enough_expected(counts) & with_p,
+        scale=_binomial_spread(counts),
     )
     near = _both_counts(frame, side, units)
     closeness = compare_shares(
         adjusted_shares(near, MIN_BOTH),
         paired=units.paired,
-        with_p=with_p,
+        tested=enough_expected(near) & with_p,
         scale=_binomial_spread(near),
     )
     hits, size = (array.sum((0, 2)) for array in (counts.hits, counts.cells))
@@ -246,7 +249,7 @@ def _unit_counts(
         (np.ones(len(used)), (row, used)), shape=(n_units * 2 * n_bins, matrix.n_cells)
     )
     shape = (n_units, 2, n_bins)
-    hits = np.asarray((members @ matrix.presence).todense()).reshape(*shape, -1)
+    hits = np.asarray((members @ matrix.presence).todense(), np.float64).reshape(*shape, -1)
     if matrix.testable.all():
         size: DoubleArray = np.asarray(members.sum(1), np.float64).reshape(*shape, 1)
     else:
@@ -268,8 +271,8 @@ def _both_counts(frame: _Frame, side: NDArray[np.int8], units: CellUnits) -> Uni
     row = (unit[used] * 2 + side[both.cell[used]]) * N_STRATA + both.stratum[used]
     code = row * n_pairs + both.pair[used]
     size = int(np.prod(shape))
-    cells = np.bincount(code, minlength=size).astype(np.float64)
-    hits = np.bincount(code, weights=both.close[used], minlength=size)
+    cells: DoubleArray = np.bincount(code, minlength=size).astype(np.float64)
+    hits: DoubleArray = np.bincount(code, both.close[used], size).astype(np.float64)
     return UnitCounts(hits.reshape(shape), cells.reshape(shape))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spatialformer_core import files
-from spatialformer_core.gene_pairs.words import ALPHA
+from spatialformer_core.gene_pairs.words import ALPHA, REST
 
 if TYPE_CHECKING:
     from spatialformer_core.gene_pairs.compare import GenePairResult
@@ -31,12 +31,15 @@ def network(result: GenePairResult) -> Any:
     """Return the network as a ``networkx.MultiGraph``.
 
     Nodes are genes (``cells`` that express it, ``mean_count``). Edges are pairs with q < 0.05, one
-    per comparison (``group``, ``reference``, effect, q and what else the table says). Without any
-    p-value the 200 strongest effects of all comparisons stand in, and the graph says so.
+    per comparison (``group``, ``reference``, effect, q and what else the table says). Against the
+    rest of the cells only pairs that the group has more of are edges: that it has fewer of another
+    group's pairs is that group's edge. Without any p-value the 200 strongest effects of all
+    comparisons stand in, and the graph says so.
     """
     import networkx
 
     table = result.table
+    table = table[(table["reference"] != REST) | (table["effect"] > 0)]
     has_p = bool(table["p"].notna().any())
     if has_p:
         chosen, edges_are = table[table["q"] < ALPHA], f"pairs with q < {ALPHA}"

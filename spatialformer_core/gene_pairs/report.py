@@ -32,7 +32,8 @@ COLUMNS: dict[str, str] = {
     "high": "upper end of its 95 % interval over units",
     "t": "moderated t over units",
     "df": "degrees of freedom",
-    "p": "two-sided p; empty where too few units",
+    "p": "two-sided p; empty where there are too few units, or fewer than 5 cells with the pair are "
+    "expected in either group",
     "q": "Benjamini-Hochberg over all pairs and comparisons",
     "n_units": "replicate units",
     "closeness_gain": "the same difference among cells with enough copies of both genes, adjusted "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from pydantic import Field
 
 from spatialformer_core.config import FrozenModel
@@ -41,3 +43,15 @@ class GenePairSettings(FrozenModel):
     depth_bins: int = Field(default=10, ge=1, le=100)
     n_described: int = Field(default=100, ge=0, le=2000)
     per_cell_test: bool = True
+
+
+class GenePairArguments(TypedDict, total=False):
+    """`GenePairSettings` as keyword arguments."""
+
+    groups: tuple[str, str] | None
+    unit: CellUnitKind
+    n_pairs: int
+    min_cells: int
+    depth_bins: int
+    n_described: int
+    per_cell_test: bool

@@ -38,7 +38,7 @@ def what_genes_tell(
         each of shape ``(k,)``.
     """
     tables = copy_tables(cells.matrix, cells.counts, pairs, side)
-    rows = tables.reshape(len(tables), -1, 2)
+    rows = tables.reshape(len(tables), len(LEVELS) ** 2 * 2, 2)
     hits, total = rows[:, :, 0], rows.sum(2)
     left, right, close = _features()
     both = (np.minimum(LEVELS[left], LEVELS[right]) >= min_copies)[:, None].astype(np.float64)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALPHA = 0.05
+REST = "rest"
+"""Name of the reference that is all other labelled cells."""
 
 _CAUTION = (
     "The published way (percell_p) counts every cell as a replicate; its p-values are not about "
@@ -125,7 +127,8 @@ def _methods(settings: GenePairSettings) -> str:
         "compared cells). Tested is the difference of the adjusted shares, within units that hold "
         f"at least {MIN_PER_UNIT} cells of both groups (the largest of donor, slide and block of "
         f"200 um or more with {MIN_UNITS} such units), or between donors or slides where the "
-        f"groups differ between these ({MIN_PER_ARM} per group at least), by a moderated t-test; "
+        f"groups differ between these ({MIN_PER_ARM} per group at least), by a moderated t-test "
+        "where at least 5 cells with the pair are expected in either group; "
         "Benjamini-Hochberg over all pairs and comparisons. Closeness is the same comparison among "
         f"cells with at least {settings.min_copies} copies of both genes, adjusted for the numbers "
         "of copies instead of depth. Blocks of one section are neighbours, so their p-values "

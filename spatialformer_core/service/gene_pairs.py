@@ -255,7 +255,7 @@ def _add_null(table: pd.DataFrame, nulls: Sequence[pd.DataFrame]) -> None:
     joined["variance"] = ((joined["cells"] - joined["expected"]) / joined["z"]) ** 2
     total = joined.groupby("pair")[["cells", "expected"]].sum()
     variance = joined.groupby("pair")["variance"].sum(min_count=1)
-    known = joined.groupby("pair")["z"].apply(lambda z: bool(z.notna().all()))
+    known = ~joined["z"].isna().groupby(joined["pair"]).any()
     excess = total["cells"] - total["expected"]
     z = (excess / np.sqrt(variance)).where(known & (variance > 0))
     for name, values in (("cells", total["cells"]), ("expected", total["expected"]), ("z", z)):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spatialformer_core.arrays import DoubleArray
 from spatialformer_core.errors import SpatialFormerError
@@ -18,6 +19,8 @@ from spatialformer_core.stats.ttests import TTest, moderated_t, moderated_two_sa
 from spatialformer_core.stats.units import MIN_PER_ARM, MIN_UNITS
 
 _HALDANE = 0.5
+_LEAST_EXPECTED = 5
+_TESTS_PER_PRIOR, _MAX_PRIORS = 100, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,27 @@ def _ratio(top: DoubleArray, bottom: DoubleArray, otherwise: float) -> DoubleArr
     return out
 
 
+def enough_expected(counts: UnitCounts) -> NDArray[np.bool_]:
+    """Tell which features are frequent enough for a test, shape ``(features,)``.
+
+    If the groups did not differ, each would be expected to hold at least 5 cells with the property
+    and 5 without (Cochran 1954). A rare property that a small group lacks throughout is absent
+    from every unit alike, which looks like a certain difference and is none. Only the sizes of the
+    groups count, not who has the property.
+    """
+    cells, hits = counts.cells.sum((0, 2)), counts.hits.sum((0, 1, 2))
+    total = cells.sum(0)
+    smaller = _ratio(cells.min(0), total, 0.0)
+    enough: NDArray[np.bool_] = smaller * np.minimum(hits, total - hits) >= _LEAST_EXPECTED
+    return enough
+
+
 def compare_shares(
-    shares: DoubleArray, *, paired: bool, with_p: bool, scale: DoubleArray | None = None
+    shares: DoubleArray,
+    *,
+    paired: bool,
+    tested: NDArray[np.bool_],
+    scale: DoubleArray | None = None,
 ) -> TTest:
     """Test the first group's shares against the second's, the replicate being the unit.
 
@@ -98,12 +120,13 @@ def compare_shares(
         Shape ``(units, 2, features)``, NaN where a unit lacks a group.
     paired
         Whether the groups are compared within units.
-    with_p
-        False gives effects and intervals only. A feature with fewer than 6 units (or 3 in either
-        group of unpaired units) has no p in any case.
+    tested
+        Features that may have a p, shape ``(features,)``; the others get effects and intervals
+        only. With fewer than 6 units (or 3 in either group of unpaired units) there is none in any
+        case.
     scale
-        Spread that chance alone gives each feature, shape ``(features,)``: rare and frequent ones
-        then share one prior of variances. It must not depend on the groups.
+        Spread that chance alone gives each feature, shape ``(features,)``. Variances are compared
+        in its units, and features of a like scale share a prior. It must not depend on the groups.
 
     Returns
     -------
@@ -116,27 +139,45 @@ def compare_shares(
         enough = (known[0] & known[1]).sum(0) >= MIN_UNITS
     else:
         enough = np.minimum(known[0].sum(0), known[1].sum(0)) >= MIN_PER_ARM
-    earned = enough & with_p
-    few = _run(first, second, paired=paired, chosen=~earned)
-    # The prior of the variances is fitted on what is tested, not on what has too few units.
-    many = _run(first, second, paired=paired, chosen=earned)
-    nothing = np.full(len(unit), np.nan)
+    earned = enough & tested
+    # The priors of the variances are fitted on what is tested, not on what has too few units, and
+    # apart for rare and frequent features, whose units spread beyond chance to different degrees.
+    group = np.where(earned, _classes(unit, earned), -1)
+    parts = {
+        number: _run(first, second, paired=paired, chosen=group == number)
+        for number in np.unique(group)
+    }
 
     def pick(name: str) -> DoubleArray:
-        return np.asarray(np.where(earned, getattr(many, name), getattr(few, name)))
+        out = np.full(len(unit), np.nan)
+        for number, part in parts.items():
+            out = np.where(group == number, getattr(part, name), out)
+        return out
 
+    nothing = np.full(len(unit), np.nan)
     return TTest(
         mean=pick("mean") * unit,
         low=pick("low") * unit,
         high=pick("high") * unit,
-        t=np.where(earned, many.t, nothing),
+        t=np.where(earned, pick("t"), nothing),
         df=pick("df"),
-        p=np.where(earned, many.p, nothing),
+        p=np.where(earned, pick("p"), nothing),
         n=pick("n").astype(np.int64),
     )
 
 
-def _run(first: DoubleArray, second: DoubleArray, *, paired: bool, chosen: DoubleArray) -> TTest:
+def _classes(scale: DoubleArray, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return a class of each feature by its scale, equally many of the chosen ones in each."""
+    n_classes = int(np.clip(chosen.sum() // _TESTS_PER_PRIOR, 1, _MAX_PRIORS))
+    if n_classes == 1:
+        return np.zeros(len(scale), np.int64)
+    cuts = np.quantile(scale[chosen], np.linspace(0, 1, n_classes + 1)[1:-1])
+    return np.searchsorted(cuts, scale).astype(np.int64)
+
+
+def _run(
+    first: DoubleArray, second: DoubleArray, *, paired: bool, chosen: NDArray[np.bool_]
+) -> TTest:
     one, other = np.where(chosen, first, np.nan), np.where(chosen, second, np.nan)
     return moderated_t(one - other) if paired else moderated_two_sample_t(one, other)
 
