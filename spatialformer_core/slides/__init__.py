@@ -5,6 +5,7 @@ from __future__ import annotations
 from spatialformer_core.io.records import Groups, Polygons
 from spatialformer_core.slides.ingest import IngestOptions, ingest
 from spatialformer_core.slides.meta import ChannelMeta, ImageMeta, IngestReport, SlideMeta
+from spatialformer_core.slides.rebuild import is_rebuildable, rebuild
 from spatialformer_core.slides.roi import Roi, parse_rois, select_cells, to_geojson
 from spatialformer_core.slides.slide import CellTranscripts, Slide
 from spatialformer_core.slides.store import SlideStore, slug
@@ -22,7 +23,9 @@ __all__ = [
     "SlideMeta",
     "SlideStore",
     "ingest",
+    "is_rebuildable",
     "parse_rois",
+    "rebuild",
     "select_cells",
     "slug",
     "to_geojson",

@@ -17,6 +17,7 @@ from spatialformer_core.slides.slide import Slide
 
 _LOG = logging.getLogger(__name__)
 _MAX_SLUG = 48
+_REMOVED = ".partial-removed-"
 
 Problems = list[str]
 """One sentence per problem (inside the class, `list` is the method)."""
@@ -63,11 +64,18 @@ class SlideStore:
 
     def exists(self, slide_id: str) -> bool:
         """Tell whether a slide is there, whole."""
-        return files.is_complete(self.path(slide_id))
+        return self._is_there(self.path(slide_id))
+
+    def _is_there(self, folder: Path) -> bool:
+        if files.is_complete(folder):
+            return True
+        # A writer may have been killed while the old slide had another name.
+        return files.restore_set_aside(self.root) > 0 and files.is_complete(folder)
 
     def list(self) -> list[SlideMeta]:
         """Return all readable slides, by name; an unreadable one is logged, not hidden silently."""
         found = []
+        files.restore_set_aside(self.root)
         for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
             if not folder.is_dir() or not files.is_complete(folder):
                 continue
@@ -86,7 +94,7 @@ class SlideStore:
             If it is not there or was written by another version.
         """
         folder = self.path(slide_id)
-        if not files.is_complete(folder):
+        if not self._is_there(folder):
             known = ", ".join(meta.slide_id for meta in self.list()) or "none"
             raise SpatialFormerError(
                 f"There is no slide {slide_id!r}.", where="slide", fix=f"Slides: {known}."
@@ -101,17 +109,47 @@ class SlideStore:
         SpatialFormerError
             If it is not there.
         """
-        folder = self.open(slide_id).folder
+        folder = self.path(slide_id)
+        if not self._is_there(folder):
+            self.open(slide_id)  # says which slides there are
         # Renamed first: a reader never sees half a slide, and `sweep` ends an interrupted removal.
-        gone = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex}")
+        gone = folder.with_name(f"{folder.name}{_REMOVED}{uuid.uuid4().hex}")
         folder.rename(gone)
-        shutil.rmtree(gone)
-        shutil.rmtree(self.user_path(slide_id), ignore_errors=True)
+        self._finish_removal(gone)
+
+    def _finish_removal(self, gone: Path) -> None:
+        """Delete what was removed. Its regions go first: their slide is gone for good."""
+        user = gone.with_name(f"{gone.name.partition(_REMOVED)[0]}.user")
+        shutil.rmtree(user, ignore_errors=True)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def differences(self, slide_id: str) -> files.Differences:
+        """Compare every file of a slide with the hash that was taken when it was written.
+
+        Raises
+        ------
+        SpatialFormerError
+            If there is nothing of this id.
+        """
+        folder = self.path(slide_id)
+        if not self._is_there(folder) and not folder.is_dir():
+            self.open(slide_id)  # says which slides there are
+        return files.compare_directory(folder)
 
     def verify(self, slide_id: str) -> Problems:
-        """Return one sentence per file that is missing or changed; empty if all is well."""
-        slide = self.open(slide_id)
-        problems = files.verify_directory(slide.folder)
+        """Return one sentence per file that is missing, changed or too many; empty if all is well.
+
+        Regions of interest are checked too: they may change, but they must be readable.
+        """
+        return self.problems_of(slide_id, self.differences(slide_id))
+
+    def problems_of(self, slide_id: str, found: files.Differences) -> Problems:
+        """Return the sentences of `verify` where the comparison is made already."""
+        problems = found.sentences()
+        try:
+            slide = self.open(slide_id)
+        except SpatialFormerError as error:
+            return [*problems, f"The slide cannot be opened: {error}"]
         try:
             slide.rois()
         except SpatialFormerError as error:
@@ -119,7 +157,9 @@ class SlideStore:
         return problems
 
     def sweep(self) -> int:
-        """Remove what interrupted writers left; return how many entries."""
+        """Remove what killed writers left; return how many entries."""
+        for gone in self.root.glob(f"*{_REMOVED}*") if self.root.is_dir() else ():
+            self._finish_removal(gone)
         return files.sweep_partials(self.root)
 
 

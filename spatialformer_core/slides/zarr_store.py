@@ -18,6 +18,10 @@ from spatialformer_core.slides import zarr_points
 from spatialformer_core.slides.index import CellArrays, SlideArrays
 from spatialformer_core.slides.meta import SlideMeta
 
+_OURS = frozenset(
+    (Obs.CELL_ID, Obs.REGION, Obs.TRANSCRIPTS, Obs.GENES, Obs.AREA_UM2, Obs.PASSES_QC)
+)
+
 
 def write_zarr(path: Path, meta: SlideMeta, slide: SlideArrays, transcripts: Transcripts) -> None:
     """Write table, shapes and points.
@@ -52,6 +56,11 @@ def write_zarr(path: Path, meta: SlideMeta, slide: SlideArrays, transcripts: Tra
         zarr_points.write_rows(path, transcripts, ids)
 
 
+def group_column(key: str) -> str:
+    """Return the column of ``obs`` that holds a grouping: its name, unless that one is ours."""
+    return f"group_{key}" if key in _OURS else key
+
+
 def _table(meta: SlideMeta, slide: SlideArrays, region: str) -> Any:
     import anndata
     import pandas as pd
@@ -70,8 +79,7 @@ def _table(meta: SlideMeta, slide: SlideArrays, region: str) -> Any:
         index=pd.Index(cells.cell_ids.astype(object)),
     )
     for key, value in slide.groups.items():
-        if key not in obs:
-            obs[key] = pd.Categorical.from_codes(value.codes, list(value.categories))
+        obs[group_column(key)] = pd.Categorical.from_codes(value.codes, list(value.categories))
     for key, entry in meta.sample.model_dump().items():
         if key not in obs:
             obs[key] = pd.Categorical([entry] * len(obs))
