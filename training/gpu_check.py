@@ -1,0 +1,320 @@
+"""Every check that needs a GPU, in one run: ``python -m training.gpu_check --out DIR``.
+
+Writes ``gpu_check.json`` and ``gpu_check.md``; exit code 1 if a check fails. ``--device cpu`` runs
+the same code small, which shows that the script is ready; its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from spatialformer_core import files
+from spatialformer_core.arrays import CellTokens, GenePairs
+from spatialformer_core.bench import inputs
+from spatialformer_core.config import SampleMetadata
+from spatialformer_core.corpus import Corpus, CorpusSlide, build_corpus
+from spatialformer_core.errors import Cancelled
+from spatialformer_core.inference import scorer_of
+from spatialformer_core.model import (
+    ModelConfig,
+    SpatialFormer,
+    build,
+    load_checkpoint,
+    preset_config,
+)
+from spatialformer_core.model.config import Architecture
+from spatialformer_core.perturbation.engine import exact_effects
+from spatialformer_core.trainer import Background, TrainRecipe, fit
+from spatialformer_core.trainer.throughput import flops_per_token
+from spatialformer_core.vocabulary import build_vocabulary, tokenise
+
+AGREEMENT = 1e-4
+UTILISATION_AIM, UTILISATION_FLOOR = 0.40, 0.20
+PAPER_PAIRS = 102.4e6
+SCREEN_PAIRS, SCREEN_HOURS = 5_000, 3.0
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is run, at which size."""
+
+    device: Device
+    n_cells: int
+    steps: int
+    preset: Literal["tiny", "base"]
+    seeds_per_step: int
+
+    @classmethod
+    def of(cls, device: Device) -> Settings:
+        """Return full sizes on a GPU, small ones on a CPU."""
+        if device == "cuda":
+            return cls(device, 20_000, 60, "base", 256)
+        return cls(device, 600, 4, "tiny", 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One result; ``passed`` is None where a figure is only recorded."""
+
+    name: str
+    value: float
+    unit: str
+    bound: str
+    passed: bool | None
+
+
+def made_up_slide(n_cells: int) -> CorpusSlide:
+    """Return cells with about 69 genes each, as on the lung panel."""
+    rng = np.random.default_rng(0)
+    counts = inputs.counts(n_cells, 343)
+    xy = inputs.clumpy_points(n_cells)
+    x = xy[:, 0]
+    low, high = np.quantile(x, [0.7, 0.75])
+    split = np.select([x < low, x > high], [0, 1], -1).astype(np.int8)
+    sample = SampleMetadata(
+        donor="d", block="1", condition="Healthy", tissue="Lung", species="Human", assay="Xenium"
+    )
+    # Four gene pairs per cell among its expressed genes.
+    place = np.sort(rng.random((n_cells, 4, 2)), 2)
+    first, degree = counts.indptr[:-1, None, None], np.diff(counts.indptr)[:, None, None]
+    genes = np.sort(counts.indices[first + (place * degree).astype(np.int64)], 2)
+    cells, k = np.nonzero(genes[..., 0] < genes[..., 1])
+    keys = np.unique((cells * 343 + genes[cells, k, 0].astype(np.int64)) * 343 + genes[cells, k, 1])
+    per_cell = np.bincount(keys // 343**2, minlength=n_cells)
+    pairs = GenePairs(
+        np.concatenate([[0], np.cumsum(per_cell)]),
+        (keys // 343 % 343).astype(np.int32),
+        (keys % 343).astype(np.int32),
+    )
+    names = tuple(f"G{i:03d}" for i in range(343))
+    kept = np.ones(n_cells, np.bool_)
+    return CorpusSlide("made-up", sample, names, counts, xy, kept, split, pairs)
+
+
+def some_cells(slide: CorpusSlide, n: int) -> tuple[CellTokens, int]:
+    """Return tokens of the first cells and the size of their vocabulary."""
+    vocabulary = build_vocabulary([(slide.genes, slide.counts)], [slide.sample])
+    tokens, _ = tokenise(
+        slide.counts[:n],
+        vocabulary.gene_ids(slide.genes),
+        vocabulary,
+        vocabulary.meta_ids(slide.sample),
+    )
+    return tokens, len(vocabulary)
+
+
+def agreement(settings: Settings, slide: CorpusSlide, architecture: Architecture) -> list[Check]:
+    """Compare scores, embeddings and knock-out effects with the CPU's, in float32."""
+    cells, n_tokens = some_cells(slide, 48)
+    config = preset_config(architecture, settings.preset, n_tokens, dropout=0.0)
+    left, right = cells.take(np.arange(24)), cells.take(np.arange(24, 48))
+    found = []
+    for device in ("cpu", settings.device):
+        scorer = scorer_of(_fresh(config).to(device), device)
+        a, b = scorer.encode(left), scorer.encode(right)
+        short = cells.take(np.arange(2))
+        effects = next(iter(exact_effects(scorer, short, np.array([0]), np.array([1]))))
+        found.append((scorer.score(a, b), scorer.embed(cells), effects.d_pair))
+    names = ("scores", "embeddings", "knock-out effects")
+    return [
+        _at_most(
+            f"{architecture}: largest difference of {name}",
+            float(np.abs(np.asarray(mine) - np.asarray(theirs)).max()),
+            "",
+            AGREEMENT,
+        )
+        for name, mine, theirs in zip(names, *found, strict=True)
+    ]
+
+
+def _fresh(config: ModelConfig) -> SpatialFormer:
+    return build(config, 0).eval()
+
+
+def training(settings: Settings, corpus: Corpus, folder: Path) -> list[Check]:
+    """Train the paper's architecture for some steps; then interrupt and resume."""
+    recipe = TrainRecipe.model_validate(
+        {
+            "name": "gpu-check",
+            "corpus": "made-up",
+            "model": {"architecture": "cross-encoder", "preset": settings.preset},
+            "steps": settings.steps,
+            "seeds_per_step": settings.seeds_per_step,
+            "evaluations": 1,
+            "validation_queries": 20,
+            "device": settings.device,
+            "precision": "bf16-mixed",
+            "tensorboard": False,
+        }
+    )
+    out = folder / "whole"
+    fit(recipe, corpus, out, Background(simulated=True))
+    told = load_checkpoint(out).provenance
+    pairs_per_s, share = _pace(recipe, corpus, folder)
+    checks = [
+        Check("training pace", pairs_per_s, "pairs/s", "", None),
+        Check("102.4 M pairs at this pace", PAPER_PAIRS / pairs_per_s / 3600, "h", "<= 8", None),
+        Check("share of a step spent on drawing", share, "", "", None),
+        Check("steps", float(told["steps"]), "", "", None),
+    ]
+    checks += _utilisation(settings, recipe, corpus, pairs_per_s)
+    checks.append(_resumed(recipe, corpus, folder))
+    return checks
+
+
+def _pace(recipe: TrainRecipe, corpus: Corpus, folder: Path) -> tuple[float, float]:
+    """Return pairs per second of the second half of a run, and the loader's share."""
+    from spatialformer_core.trainer.batch import part_rows
+    from spatialformer_core.trainer.prepare import prepare
+
+    stamps: list[float] = []
+
+    def stamp() -> bool:
+        if recipe.device == "cuda":
+            torch.cuda.synchronize()
+        stamps.append(time.perf_counter())
+        return False
+
+    fit(recipe, corpus, folder / "pace", Background(simulated=True), cancel=stamp)
+    half = len(stamps) // 2
+    per_step = (stamps[-1] - stamps[half]) / max(len(stamps) - 1 - half, 1)
+    module, task = prepare(recipe, corpus, Background(simulated=True))
+    start = time.perf_counter()
+    for number in range(5):
+        part_rows(task, module.model.config, number)
+    loading = (time.perf_counter() - start) / 5
+    return 4 * recipe.seeds_per_step / per_step, loading / per_step
+
+
+def _utilisation(
+    settings: Settings, recipe: TrainRecipe, corpus: Corpus, pairs_per_s: float
+) -> list[Check]:
+    from spatialformer_core.trainer.throughput import peak_flops
+
+    length = 2 * float(np.mean(corpus.n_genes_of_cell)) + 11
+    config = recipe.model.config(len(corpus.vocabulary))
+    flops = 3 * flops_per_token(config, length) * length * pairs_per_s
+    peak = peak_flops(torch.device(settings.device))
+    checks = [Check("model arithmetic", flops / 1e12, "TFLOP/s", "", None)]
+    if peak is not None:
+        share = flops / peak
+        bound = f">= {UTILISATION_AIM:g} (floor {UTILISATION_FLOOR:g})"
+        checks.append(Check("model FLOP utilisation", share, "", bound, share >= UTILISATION_FLOOR))
+    return checks
+
+
+def _resumed(recipe: TrainRecipe, corpus: Corpus, folder: Path) -> Check:
+    """Stop a run in its middle and take it up; report how far the weights end from the whole."""
+    asked = iter([False] * ((recipe.steps or 2) // 2))
+    out = folder / "resumed"
+    try:
+        fit(recipe, corpus, out, Background(simulated=True), cancel=lambda: next(asked, True))
+    except Cancelled:
+        fit(recipe, corpus, out, Background(simulated=True))
+    whole = load_checkpoint(folder / "whole").model.state_dict()
+    again = load_checkpoint(out).model.state_dict()
+    apart = max(float((whole[k].float() - again[k].float()).abs().max()) for k in whole)
+    return Check("resumed run, largest difference of a weight", apart, "", "recorded", None)
+
+
+def screening(settings: Settings, slide: CorpusSlide) -> list[Check]:
+    """Time exact knock-outs of one cell pair by the cross-encoder in float32."""
+    cells, n_tokens = some_cells(slide, 200)
+    near = np.argsort(np.abs(cells.lengths - 69))[:2]
+    config = preset_config("cross-encoder", settings.preset, n_tokens, dropout=0.0)
+    scorer = scorer_of(_fresh(config).to(settings.device), "gpu-check")
+    pair = cells.take(near)
+    start = time.perf_counter()
+    effects = next(iter(exact_effects(scorer, pair, np.array([0]), np.array([1]))))
+    seconds = time.perf_counter() - start
+    size = f"{len(effects.left)} x {len(effects.right)} genes"
+    hours = seconds * SCREEN_PAIRS / 3600
+    passed = hours <= SCREEN_HOURS if settings.device == "cuda" else None
+    return [
+        Check(f"exact screen of one cell pair, {size}", seconds, "s", "", None),
+        Check("5,000 such pairs", hours, "h", f"<= {SCREEN_HOURS:g}", passed),
+    ]
+
+
+def _at_most(name: str, value: float, unit: str, bound: float) -> Check:
+    return Check(name, value, unit, f"<= {bound:g}", value <= bound)
+
+
+def run(settings: Settings) -> list[Check]:
+    """Run all checks."""
+    slide = made_up_slide(settings.n_cells)
+    checks: list[Check] = []
+    with tempfile.TemporaryDirectory(prefix="spatialformer-gpu-") as name:
+        folder = Path(name)
+        vocabulary = build_vocabulary([(slide.genes, slide.counts)], [slide.sample])
+        corpus = Corpus.load(build_corpus([slide], vocabulary, folder / "corpus"))
+        parts: list[Callable[[], list[Check]]] = [
+            lambda: agreement(settings, slide, "two-tower"),
+            lambda: agreement(settings, slide, "cross-encoder"),
+            lambda: training(settings, corpus, folder),
+            lambda: screening(settings, slide),
+        ]
+        for part in parts:
+            checks += part()
+    return checks
+
+
+def report(settings: Settings, checks: list[Check], out: Path) -> dict[str, Any]:
+    """Write the results; return them."""
+    is_gpu = settings.device == "cuda"
+    told = {
+        "device": torch.cuda.get_device_name() if is_gpu else "cpu (small sizes, no figures)",
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "checks": [
+            {"name": c.name, "value": c.value, "unit": c.unit, "bound": c.bound, "passed": c.passed}
+            for c in checks
+        ],
+    }
+    files.write_json(out / "gpu_check.json", told)
+    words = {None: "", True: "yes", False: "NO"}
+    lines = [
+        f"# GPU checks: {told['device']}",
+        "",
+        "`python -m training.gpu_check --out DIR`",
+        "",
+        "| check | value | bound | passed |",
+        "|---|---|---|---|",
+        *(f"| {c.name} | {c.value:.4g} {c.unit} | {c.bound} | {words[c.passed]} |" for c in checks),
+    ]
+    with files.atomic_write(out / "gpu_check.md", "w") as stream:
+        stream.write("\n".join(lines) + "\n")
+    return told
+
+
+def main() -> int:
+    """Run the checks on the device that the command line names."""
+    parser = argparse.ArgumentParser(description="Every check that needs a GPU, in one run.")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--out", type=Path, default=Path("gpu_check"))
+    arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        sys.stderr.write("torch sees no CUDA device; `--device cpu` tries the script itself.\n")
+        return 2
+    settings = Settings.of(arguments.device)
+    checks = run(settings)
+    report(settings, checks, arguments.out)
+    for check in checks:
+        sys.stdout.write(f"{check.name}: {check.value:.4g} {check.unit} {check.bound}\n")
+    return 1 if any(check.passed is False for check in checks) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
