@@ -45,8 +45,8 @@ def main() -> None:
         if not slides:
             cards.empty(
                 "No slide yet",
-                "Register a folder below: a Xenium output bundle, a SpatialData zarr or a table "
-                "folder. `spatialformer simulate` writes a practice slide.",
+                "Register one below: a Xenium, CosMx or MERSCOPE folder, a SpatialData zarr, an "
+                ".h5ad or a table folder. `spatialformer simulate` writes a practice slide.",
                 "stacks",
             )
         chosen = _chosen(slides)

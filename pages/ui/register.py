@@ -82,7 +82,13 @@ def _threshold_fields() -> QcThresholds:
     )
 
 
-def _submit(source: str | None, name: str, sample: dict[str, str | None], qc: QcThresholds) -> None:
+def _submit(
+    source: str | None,
+    name: str,
+    sample: dict[str, str | None],
+    qc: QcThresholds,
+    um_per_px: float | None,
+) -> None:
     required = {
         "Folder": source,
         "Name": name.strip(),
@@ -96,7 +102,7 @@ def _submit(source: str | None, name: str, sample: dict[str, str | None], qc: Qc
             "told, so none is guessed.",
         )
     metadata = SampleMetadata(**{k: v.strip() for k, v in sample.items() if v})
-    services().register(source, name.strip(), metadata, qc, OWNER)
+    services().register(source, name.strip(), metadata, qc, OWNER, um_per_px=um_per_px)
     remember(f"{name.strip()} is being read.")
     st.rerun()
 
@@ -121,14 +127,24 @@ def form(slides: Sequence[SlideMeta]) -> None:
             index=None,
             format_func=labels.__getitem__,
             key="register-source",
-            placeholder="Choose a slide folder",
+            placeholder="Choose a slide",
             help="Only folders below the roots that the server's owner has listed are shown.",
         )
         name = right.text_input(
             "Name", key="register-name", max_chars=64, help="How the slide is called in the app."
         )
         sample = _sample_fields(slides)
+        um_per_px = st.number_input(
+            "Micrometres per pixel",
+            min_value=0.0,
+            value=None,
+            format="%g",
+            key="register-um-per-px",
+            placeholder="Only where the source keeps pixels and does not say how large they are",
+            help="CosMx: 0.12028 on current instruments, 0.18 on early ones. Leave it empty for "
+            "Xenium, MERSCOPE and table folders, which are in micrometres.",
+        )
         st.markdown("**Quality thresholds**")
         qc = _threshold_fields()
         if st.form_submit_button("Register slide", type="primary", icon=":material/add:"):
-            _submit(source, name, sample, qc)
+            _submit(source, name, sample, qc, um_per_px)

@@ -254,7 +254,7 @@ def _outlines(
     notes["outlines_in_several_parts"] = several
     notes["outlines_of_unlisted_cells"] = int(np.count_nonzero((cell < 0) & (plane == chosen)))
     if len(numbers) > 1:
-        missing.append(f"{OUTLINES}: plane {chosen} of {len(numbers)} is drawn.")
+        missing.append(f"{OUTLINES}: plane {chosen} is drawn, one of {len(numbers)}.")
     return polygons
 
 
@@ -323,7 +323,7 @@ def _mosaics(source: Path, folder: Path, missing: list[str]) -> list[ImageSource
         return []
     plane = _MIDDLE_PLANE if _MIDDLE_PLANE in stains else min(stains)
     if len(stains) > 1:
-        missing.append(f"{PICTURES}: plane {plane} of {len(stains)} is shown.")
+        missing.append(f"{PICTURES}: plane {plane} is shown, one of {len(stains)}.")
     um_from_px = np.linalg.inv(_pixel_from_um(folder / MATRIX, source))
     shown = stains[plane]
     return [

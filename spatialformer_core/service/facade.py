@@ -75,9 +75,21 @@ class Services:
         return sources.list_sources(self._roots, self.config.limits.max_sources)
 
     def register(
-        self, source_id: str, name: str, sample: SampleMetadata, qc: QcThresholds, owner: str
+        self,
+        source_id: str,
+        name: str,
+        sample: SampleMetadata,
+        qc: QcThresholds,
+        owner: str,
+        *,
+        um_per_px: float | None = None,
     ) -> str:
         """Queue the ingest of a source and return the job id.
+
+        Parameters
+        ----------
+        um_per_px
+            Scale of a source that keeps pixels.
 
         Raises
         ------
@@ -91,6 +103,7 @@ class Services:
             "name": name,
             "sample": sample.model_dump(),
             "qc": qc.model_dump(),
+            "um_per_px": um_per_px,
         }
         return self._submit("ingest", params, owner)
 

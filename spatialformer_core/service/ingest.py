@@ -23,6 +23,7 @@ class IngestParams(FrozenModel):
     name: str = Field(min_length=1, max_length=64)
     sample: SampleMetadata
     qc: QcThresholds = QcThresholds()
+    um_per_px: float | None = Field(default=None, gt=0)
 
 
 def run_ingest_job(params: dict[str, Any], out: Path, progress: Progress, cancel: Cancel) -> None:
@@ -46,6 +47,7 @@ def run_ingest_job(params: dict[str, Any], out: Path, progress: Progress, cancel
         name=request.name,
         sample=request.sample,
         qc=request.qc,
+        um_per_px=request.um_per_px,
         progress=progress,
         cancel=cancel,
     )

@@ -15,7 +15,7 @@ _ID_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class SourceEntry:
-    """A folder below an allow-listed root.
+    """A folder or file below an allow-listed root.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class SourceEntry:
     name
         Path below its root, for people.
     kind
-        What it looks like: ``xenium`` or ``table`` (a table folder).
+        What it looks like: one of the kinds of `io.source.FORMATS`.
     """
 
     id: str
@@ -92,8 +92,10 @@ def _is_inside(root: Path, path: Path) -> bool:
 
 def _kind(path: Path) -> str | None:
     """Guess from names alone; whether it can be read shows when it is ingested."""
-    if (path / "cells.h5ad").is_file() and (path / "transcripts.parquet").is_file():
-        return "table"
-    if (path / "experiment.xenium").is_file() or (path / "cell_feature_matrix.h5").is_file():
-        return "xenium"
-    return None
+    from spatialformer_core.io.source import format_of
+
+    try:
+        found = format_of(path)
+    except OSError:
+        return None
+    return None if found is None else found.kind

@@ -10,11 +10,10 @@ from types import ModuleType
 import pytest
 
 
-@pytest.fixture(scope="session")
-def xenium_forms() -> ModuleType:
-    """Writers of every form of a Xenium folder (``xenium_forms.py`` beside this file)."""
+def _beside(name: str) -> ModuleType:
+    """Load a module that lies beside this file."""
     spec = importlib.util.spec_from_file_location(
-        "spatialformer_test_xenium_forms", Path(__file__).with_name("xenium_forms.py")
+        f"spatialformer_test_{name}", Path(__file__).with_name(f"{name}.py")
     )
     assert spec is not None
     assert spec.loader is not None
@@ -22,6 +21,18 @@ def xenium_forms() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def xenium_forms() -> ModuleType:
+    """Writers of every form of a Xenium folder (``xenium_forms.py`` beside this file)."""
+    return _beside("xenium_forms")
+
+
+@pytest.fixture(scope="session")
+def exports() -> ModuleType:
+    """Writers of other instruments' exports and of SpatialData stores (``exports.py``)."""
+    return _beside("exports")
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,10 @@ def root(tmp_path):
         "run7/experiment.xenium",
         "batch/run8/cell_feature_matrix.h5",
         "batch/notes/readme.txt",
+        "batch/lung/S1_tx_file.csv.gz",
+        "batch/region_0/cell_by_gene.csv",
+        "store.zarr/zarr.json",
+        "store.zarr/points/zarr.json",
         "loose.h5ad",
         ".hidden/experiment.xenium",
         "plain/readme.txt",
@@ -40,8 +44,13 @@ def test_sources_are_found_two_levels_deep_with_their_kind(root):
     found = {entry.name: entry.kind for entry in list_sources((root,), 100)}
     assert found == {
         "pancreas": "table",
+        "without-positions": "table",
         "run7": "xenium",
         "batch/run8": "xenium",
+        "batch/lung": "cosmx",
+        "batch/region_0": "merscope",
+        "loose.h5ad": "h5ad",
+        "store.zarr": "spatialdata",
     }
 
 
@@ -50,7 +59,7 @@ def test_ids_lead_back_to_the_path_and_tell_nothing(root):
         assert source_path((root,), entry.id) == root / entry.name
         assert len(entry.id) == 16
         assert int(entry.id, 16) >= 0
-    assert len({entry.id for entry in list_sources((root, root), 100)}) == 6
+    assert len({entry.id for entry in list_sources((root, root), 100)}) == 16
 
 
 def test_limit(root):
