@@ -120,7 +120,8 @@ def _finished(client: Any, futures: dict[Any, str], cancel: Cancel) -> Iterator[
     while waiting:
         check(cancel)
         try:
-            wait(waiting, timeout=POLL_S, return_when="FIRST_COMPLETED")
+            with client.as_current():
+                wait(waiting, timeout=POLL_S, return_when="FIRST_COMPLETED")
         except TimeoutError:
             # Workers may restart; a cluster that stays empty would be waited for for ever.
             if client.scheduler_info(n_workers=-1)["workers"]:

@@ -117,7 +117,9 @@ def test_gene_pairs_come_back_as_positions(corpus: Corpus, slides: list[CorpusSl
 def test_truncated_and_unknown_genes_lose_their_pairs(tmp_path: Path) -> None:
     slide = make_slide("one", 3)
     vocabulary = make_vocabulary([slide], ("B", "C", "D", "E"))
-    corpus = Corpus.load(build_corpus([slide], vocabulary, tmp_path / "c", settings=CorpusSettings(max_genes=2)))
+    corpus = Corpus.load(
+        build_corpus([slide], vocabulary, tmp_path / "c", settings=CorpusSettings(max_genes=2))
+    )
     pairs = corpus.cooccurrence(np.arange(corpus.n_cells))
     assert len(pairs.left) > 0
     assert set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)) == {(0, 1)}
