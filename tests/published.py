@@ -65,7 +65,7 @@ def published_state(n_rows: int = 6065, old: bool = False, n_blocks: int = 1) ->
 
 
 def lightning(state: dict[str, Tensor], **outer: Any) -> dict[str, Any]:
-    """Wrap weights as Lightning does, with the numpy scalars that the published scheduler leaves."""
+    """Wrap weights as Lightning does, with the numpy scalars of the published scheduler."""
     import numpy as np
 
     rate = np.float64(1e-3)

@@ -16,6 +16,8 @@ from spatialformer_core.model.config import ModelConfig
 from spatialformer_core.model.layout import Group, Packed
 
 _BATCH_NORM_MOMENTUM = 0.05
+_BIAS_NUMBERS = 1 << 24
+"""Numbers of the attention bias that exist at once where sequences differ in length (64 MB)."""
 
 
 def alibi_slopes(n_heads: int) -> Float[Tensor, " H"]:
@@ -27,7 +29,7 @@ def alibi_bias(slopes: Float[Tensor, " H"], length: int) -> Float[Tensor, "1 H L
     """Return the symmetric bias ``-slope |i - j|`` that is added to the attention logits."""
     place = torch.arange(length, device=slopes.device)
     distance = (place[:, None] - place[None, :]).abs().to(slopes.dtype)
-    return -(slopes[:, None, None] * distance)[None]
+    return (-slopes[:, None, None] * distance)[None]
 
 
 def _run(module: nn.Module, x: Tensor) -> Tensor:
@@ -130,12 +132,27 @@ class AttentionBlock(nn.Module):
             padded = qkv.new_zeros(group.n * group.length, qkv.shape[1])
             qkv = padded.index_copy(0, group.index, qkv)
         q, k, v = qkv.view(group.n, group.length, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
-        bias = alibi_bias(self.slopes, group.length)
-        if group.padding is not None:
-            bias = bias.masked_fill(group.padding[:, None, None, :], float("-inf"))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        bias = alibi_bias(self.slopes, group.length).to(q.dtype)
+        if group.padding is None:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        else:
+            mixed = self._attend_padded((q, k, v), bias, group.padding)
         mixed = mixed.transpose(1, 2).reshape(group.n * group.length, -1)
         return mixed if group.index is None else mixed.index_select(0, group.index)
+
+    @staticmethod
+    def _attend_padded(
+        qkv: tuple[Tensor, Tensor, Tensor], bias: Tensor, padding: Tensor
+    ) -> Float[Tensor, "B H L K"]:
+        """Attend with keys hidden; the bias of every sequence differs, so a few at a time."""
+        step = max(1, _BIAS_NUMBERS // bias.numel())
+        parts = []
+        for first in range(0, len(padding), step):
+            at = slice(first, first + step)
+            own = bias.masked_fill(padding[at, None, None, :], float("-inf"))
+            q, k, v = (part[at] for part in qkv)
+            parts.append(F.scaled_dot_product_attention(q, k, v, attn_mask=own))
+        return torch.cat(parts)
 
     def forward(self, x: Float[Tensor, "T D"], batch: Packed) -> Float[Tensor, "T D"]:
         """Return the block's output for packed rows."""

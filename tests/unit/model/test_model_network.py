@@ -137,3 +137,51 @@ def test_niche_targets_belong_to_the_towers():
     with pytest.raises(SpatialFormerError, match="two-tower"):
         preset_config("cross-encoder", "tiny", N_TOKENS, niche_targets=3)
     assert isinstance(preset_config("two-tower", "tiny", N_TOKENS, niche_targets=3), ModelConfig)
+
+
+def test_padded_attention_in_pieces_is_the_same(monkeypatch):
+    from spatialformer_core.model import layers
+
+    model = network("cross-encoder")
+    batch = model.collate(random_cells(30))
+    assert any(group.padding is not None for group in batch.groups)
+    with torch.no_grad():
+        whole = model.cls(batch)
+        monkeypatch.setattr(layers, "_BIAS_NUMBERS", 1)
+        assert torch.allclose(model.cls(batch), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("dim", [0, 5])
+@pytest.mark.parametrize("kind", ["trainable", "frozen"])
+def test_gene_spatial_vectors_are_added_to_the_tokens(kind, dim):
+    model = network("cross-encoder", gene_spatial=kind, gene_spatial_dim=dim)
+    plain = network("cross-encoder")
+    table = torch.randn(N_TOKENS, dim or 16)
+    table[9] = 0
+    batch = model.collate(random_cells(3))
+    empty = model.embedding(batch)
+    model.embedding.set_gene_spatial(table)
+    spatial = model.embedding.spatial.weight
+    assert spatial.requires_grad == (kind == "trainable")
+    with torch.no_grad():
+        x = model.embedding.token(batch.tokens) + model.embedding.segment(batch.segments)
+        x = x + model.embedding.magnitude(batch.magnitudes)
+        own = table[batch.tokens]
+        x = x + (own @ model.embedding.spatial_projection.weight.T if dim else own)
+        assert torch.allclose(model.embedding(batch), model.embedding.norm(x), atol=1e-6)
+        assert (model.embedding(batch) - empty).abs().max() > 1e-3
+    assert n_parameters(model) - n_parameters(plain) == (
+        (N_TOKENS * (dim or 16) if kind == "trainable" else 0) + 16 * dim
+    )
+
+
+def test_a_gene_table_that_does_not_fit_is_refused():
+    model = network("cross-encoder", gene_spatial="frozen")
+    with pytest.raises(SpatialFormerError, match=r"\(3, 16\), the model wants \(60, 16\)"):
+        model.embedding.set_gene_spatial(torch.zeros(3, 16))
+    with pytest.raises(SpatialFormerError, match="NaN"):
+        model.embedding.set_gene_spatial(torch.full((N_TOKENS, 16), torch.nan))
+    with pytest.raises(SpatialFormerError, match="wants None"):
+        network().embedding.set_gene_spatial(torch.zeros(N_TOKENS, 16))
+    with pytest.raises(SpatialFormerError, match="gene_spatial_dim"):
+        network(gene_spatial_dim=5)

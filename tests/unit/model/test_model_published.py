@@ -208,14 +208,14 @@ def test_truncated_files(state, tmp_path, keep):
     torch.save(state, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
-    with pytest.raises(SpatialFormerError, match="truncated|damaged|empty"):
+    with pytest.raises(SpatialFormerError, match=r"truncated|damaged|empty"):
         read_torch_file(path)
 
 
 def test_files_that_hold_no_weights(tmp_path):
     for content in ([1, 2], {}, {"a": 1}, {"state_dict": {"a": "b"}}, torch.zeros(3)):
         torch.save(content, tmp_path / "odd.pt")
-        with pytest.raises(SpatialFormerError, match="no named weights|no weights"):
+        with pytest.raises(SpatialFormerError, match=r"no named weights|no weights"):
             read_torch_file(tmp_path / "odd.pt")
     (tmp_path / "text.pt").write_text("hello\n" * 20)
     with pytest.raises(SpatialFormerError):
