@@ -45,7 +45,7 @@ COLUMNS: dict[str, str] = {
     "Source_Index": "ours, optional: index of the cell in its slide",
     "Simulated": "ours, optional: whether it is simulated tissue",
 }
-SPLITS: dict[str, int] = {**SPLIT_CODES, "gap": GAP}
+SPLITS: dict[str, int] = {**{str(k): code for k, code in SPLIT_CODES.items()}, "gap": GAP}
 WORDS = {"condition": "Conditions", "tissue": "Tissues", "species": "Species", "assay": "Assay"}
 """Column of each sample word."""
 _BATCH = 20_000

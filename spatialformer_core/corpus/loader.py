@@ -175,12 +175,12 @@ class PairLoader:
         """Return this process's batches of a window, and where each slot stands among them."""
         pairs = self._stream.batch(window)
         order = bucket_order(pairs, pair_lengths(self.corpus, pairs), self.settings, window)
-        slots = range(self.settings.window)
+        slots = list(range(self.settings.window))
         if self.place.by == "steps":
             first = window * self.settings.window
             world, rank = self.place.world_size, self.place.rank
             slots = [slot for slot in slots if (first + slot) % world == rank]
-        own = order[list(slots)].ravel()
+        own = order[slots].ravel()
         return pack_pairs(self.corpus, pairs.take(own)), {slot: i for i, slot in enumerate(slots)}
 
     def __iter__(self) -> Iterator[PairSequences]:
