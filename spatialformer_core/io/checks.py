@@ -17,6 +17,7 @@ MAX_COORDINATE_UM = 1e6
 """A slide is centimetres wide; a metre is a unit error."""
 MAX_GENES = 65_535
 _MAX_NAME = 128
+_MAX_NAMES_BYTES = 1 << 32
 _CONTROL = re.compile(
     r"^(negcontrol|neg_?prb|negprobe|negative|systemcontrol|falsecode|blank[_-]|antisense_|"
     r"unassignedcodeword|deprecatedcodeword|intergenic_region|genomiccontrol)",
@@ -28,6 +29,22 @@ _NO_GROUP = frozenset({"", "<NA>", "nan", "NaN", "NA", "None"})
 def is_control(name: str) -> bool:
     """Tell whether a feature's name is one that instruments give to controls."""
     return bool(_CONTROL.match(name))
+
+
+def to_names(texts: Sequence[str], where: str) -> Names:
+    """Return texts as an array, which takes the longest text's room for each of them.
+
+    Raises
+    ------
+    SpatialFormerError
+        If one is too long, or together they would take gigabytes.
+    """
+    longest = max(map(len, texts), default=0)
+    if longest > _MAX_NAME or 4 * longest * len(texts) > _MAX_NAMES_BYTES:
+        raise SpatialFormerError(
+            f"A cell id is empty or longer than {_MAX_NAME} characters.", where=where
+        )
+    return np.array(texts, np.str_)
 
 
 def check_ids(ids: Names, where: str) -> Names:

@@ -6,7 +6,7 @@ import contextlib
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,28 +162,32 @@ def batches(
                 yield batch
 
 
-def number_rows(
-    path: Path, stream: io.BufferedReader, columns: int, separator: str
+def bare_rows(
+    path: Path, stream: io.BufferedReader, types: Sequence[Any], separator: str
 ) -> Iterator[Any]:
-    """Yield the rest of a text file without header, whole numbers, as record batches.
+    """Yield the rest of a text file without header as record batches, columns ``c0 c1 ...``.
+
+    Parameters
+    ----------
+    types
+        Arrow type of each column.
 
     Raises
     ------
     SpatialFormerError
-        If a field is no whole number, or a line has another number of fields.
+        If a field has another type, or a line another number of fields.
     """
-    import pyarrow as pa
     import pyarrow.csv as pc
 
-    names = [f"c{position}" for position in range(columns)]
-    options = pc.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=names)
+    named = {f"c{position}": kind for position, kind in enumerate(types)}
+    options = pc.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=list(named))
     with _reading(path):
         if stream.peek(1):
             yield from pc.open_csv(
                 stream,
                 read_options=options,
                 parse_options=pc.ParseOptions(delimiter=separator, quote_char=False),
-                convert_options=pc.ConvertOptions(column_types=dict.fromkeys(names, pa.int64())),
+                convert_options=pc.ConvertOptions(column_types=named),
             )
 
 

@@ -19,7 +19,7 @@ from spatialformer_core import progress as progress_
 from spatialformer_core.arrays import DoubleArray, FloatArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io import guard, xenium_images, xenium_matrix, xenium_tables, xenium_zarr
-from spatialformer_core.io.checks import check_ids, check_panel, check_xy, lookup
+from spatialformer_core.io.checks import check_ids, check_panel, check_xy, lookup, to_names
 from spatialformer_core.io.labels import read_labels
 from spatialformer_core.io.polygons import read_nuclei, read_polygons
 from spatialformer_core.io.records import CellTable, Groups, Names, Nuclei, Polygons, SourceData
@@ -239,7 +239,7 @@ def _centroids(path: Path) -> tuple[Names, DoubleArray, FloatArray | None]:
             for value in table.column("cell_id").to_pylist()
         ]
         numbers = [table.column(n).cast(pa.float64()).to_numpy() for n in wanted[1:]]
-    ids = check_ids(np.array(texts, np.str_), path.name)
+    ids = check_ids(to_names(texts, path.name), path.name)
     xy = np.stack(numbers[:2], axis=1)
     check_xy(xy, path.name)
     return ids, xy, numbers[2].astype(np.float32) if len(numbers) > 2 else None

@@ -14,7 +14,7 @@ from spatialformer_core.arrays import BoolArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io import delimited, guard, xenium_zarr
 from spatialformer_core.io.archive import open_archive
-from spatialformer_core.io.checks import MAX_GENES
+from spatialformer_core.io.checks import MAX_GENES, to_names
 from spatialformer_core.io.hdf5 import MAX_TEXT, build_csr, read_texts
 from spatialformer_core.io.records import Csr, Names
 from spatialformer_core.io.zarr_zip import open_array
@@ -26,7 +26,8 @@ FORMS = (HDF5, MEX, ZARR)
 GENE_KIND = "Gene Expression"
 _BARCODES, _FEATURES, _MATRIX = "barcodes.tsv.gz", "features.tsv.gz", "matrix.mtx.gz"
 _ZARR_GENE, _ZARR_SUM = "gene", "aggregate_"
-_MAX_ROWS = 1 << 27
+_MAX_CELLS = 1 << 25
+_MAX_COMMENTS = 1_000
 _MAX_FEATURES = 4 * MAX_GENES
 _BYTES_PER_ENTRY = 6
 """The shortest line of a MatrixMarket file: three digits, two blanks and the line's end."""
@@ -96,23 +97,35 @@ def _read_hdf5(path: Path) -> FeatureMatrix:
 
 
 def _read_mex(folder: Path) -> FeatureMatrix:
-    barcodes = np.array([row[0] for row in _rows(folder / _BARCODES, 1, _MAX_ROWS)], np.str_)
-    features = _rows(folder / _FEATURES, 3, _MAX_FEATURES)
+    barcodes = _read_barcodes(folder / _BARCODES)
+    features = _read_features(folder / _FEATURES)
     ids, names, kinds = (np.array([row[i] for row in features], np.str_) for i in range(3))
     counts = _read_mtx(folder / _MATRIX, (len(barcodes), len(names)))
     return FeatureMatrix(barcodes, names, ids, kinds == GENE_KIND, counts)
 
 
-def _rows(path: Path, columns: int, most: int) -> list[list[str]]:
-    """Return the tab-separated fields of each line of a list of names."""
+def _read_barcodes(path: Path) -> Names:
+    import pyarrow as pa
+
+    parts: list[Names] = []
+    with delimited.open_text(path, path.parent.parent) as stream:
+        for batch in delimited.bare_rows(path, stream, [pa.string()], "\t"):
+            parts.append(to_names([t or "" for t in batch.column(0).to_pylist()], path.name))
+            if sum(map(len, parts)) > _MAX_CELLS:
+                raise SpatialFormerError(f"More than {_MAX_CELLS:,} cells.", where=path.name)
+    return np.concatenate(parts) if parts else np.zeros(0, np.str_)
+
+
+def _read_features(path: Path) -> list[list[str]]:
+    """Return id, name and type of each feature; some versions write more columns."""
     rows: list[list[str]] = []
     with delimited.open_text(path, path.parent.parent) as stream:
         while line := delimited.read_line(stream, path):
             fields = [field.strip().strip('"') for field in line.split("\t")]
-            if len(fields) < columns or max(map(len, fields)) > MAX_TEXT or len(rows) >= most:
+            if len(fields) < 3 or max(map(len, fields)) > MAX_TEXT or len(rows) >= _MAX_FEATURES:
                 raise SpatialFormerError(
-                    f"Line {len(rows) + 1} has {len(fields)} fields; {columns} of at most "
-                    f"{MAX_TEXT} characters are expected, in at most {most:,} lines.",
+                    f"Line {len(rows) + 1} has {len(fields)} fields; id, name and type of at most "
+                    f"{MAX_TEXT} characters are expected, in at most {_MAX_FEATURES:,} lines.",
                     where=path.name,
                 )
             rows.append(fields)
@@ -127,9 +140,8 @@ def _read_mtx(path: Path, shape: tuple[int, int]) -> Csr:
                 "It does not begin with '%%MatrixMarket matrix coordinate integer general'.",
                 where=path.name,
             )
-        line = "%"
-        while line.startswith("%"):
-            line = delimited.read_line(stream, path)
+        lines = (delimited.read_line(stream, path) for _ in range(_MAX_COMMENTS))
+        line = next((text for text in lines if not text.startswith("%")), "%")
         sizes = [int(word) for word in line.split() if word.isdecimal() and len(word) < 16]
         if sizes[:2] != [shape[1], shape[0]] or len(sizes) != 3:
             raise SpatialFormerError(
@@ -144,10 +156,11 @@ def _read_mtx(path: Path, shape: tuple[int, int]) -> Csr:
 
 
 def _entries(path: Path, stream: Any, shape: tuple[int, int], declared: int) -> Csr:
+    import pyarrow as pa
     from scipy import sparse
 
     columns: list[list[Any]] = [[], [], []]
-    for batch in delimited.number_rows(path, stream, 3, " "):
+    for batch in delimited.bare_rows(path, stream, [pa.int64()] * 3, " "):
         for position, kept in enumerate(columns):
             column = batch.column(position)
             if column.null_count:

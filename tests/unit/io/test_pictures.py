@@ -32,6 +32,73 @@ def test_bad_affine_is_refused(tmp_path, text: str) -> None:
         alignment.read_affine(tmp_path / "a.csv", tmp_path)
 
 
+POINTS = np.array([[100.0, 50], [9000, 80], [200, 7000], [8000, 6500], [4000, 3000]])
+TURN = np.array([[0.3, -1.1, 400], [1.2, 0.4, -90], [0, 0, 1]])
+
+
+def keypoints(path, moving, fixed, header="fixedX,fixedY,alignmentX,alignmentY"):
+    lines = [",".join(f"{v!r}" for v in map(float, row)) for row in np.hstack([fixed, moving])]
+    path.write_text("\n".join([header, *lines, ""]))
+    return path
+
+
+def turned(points: np.ndarray) -> np.ndarray:
+    return points @ TURN[:2, :2].T + TURN[:2, 2]
+
+
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_exact_keypoints_give_their_matrix(tmp_path, n) -> None:
+    path = keypoints(tmp_path / "k.csv", POINTS[:n], turned(POINTS[:n]))
+    found = alignment.read_alignment(path, tmp_path)
+    np.testing.assert_allclose(found.matrix, TURN, atol=1e-8)
+    # Three points always fit: that says nothing about how good they are.
+    assert found.rms_px is None if n == 3 else found.rms_px == pytest.approx(0, abs=1e-8)
+
+
+def test_keypoints_that_disagree_are_fitted_by_least_squares(tmp_path) -> None:
+    fixed = turned(POINTS) + np.random.default_rng(0).normal(0, 20, POINTS.shape)
+    found = alignment.read_keypoints(keypoints(tmp_path / "k.csv", POINTS, fixed), tmp_path)
+
+    def rms(matrix) -> float:
+        placed = POINTS @ matrix[:2, :2].T + matrix[:2, 2]
+        return float(np.sqrt(((placed - fixed) ** 2).sum(axis=1).mean()))
+
+    assert found.rms_px == pytest.approx(rms(found.matrix))
+    assert 0 < found.rms_px < rms(TURN)
+    for row, column, step in [(0, 0, 1e-4), (1, 1, -1e-4), (0, 2, 1), (1, 2, -1)]:
+        other = found.matrix.copy()
+        other[row, column] += step
+        assert rms(other) > found.rms_px
+
+
+def test_columns_of_keypoints_may_stand_in_any_order(tmp_path) -> None:
+    (tmp_path / "k.csv").write_text(
+        "name,alignmentY,alignmentX,fixedY,fixedX\na,0,0,7,5\nb,0,1,7,6\nc,1,0,8,5\n"
+    )
+    found = alignment.read_alignment(tmp_path / "k.csv", tmp_path)
+    np.testing.assert_allclose(found.matrix, [[1, 0, 5], [0, 1, 7], [0, 0, 1]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("moving", "fixed", "header", "message"),
+    [
+        (POINTS[:2], POINTS[:2], None, "2 keypoints do not place"),
+        (POINTS[:0], POINTS[:0], None, "0 keypoints do not place"),
+        (POINTS[[0, 0, 0]], POINTS[:3], None, "3 keypoints do not place"),
+        (np.outer(range(4), [1, 2]), POINTS[:4], None, "4 keypoints do not place"),
+        (POINTS[:4], np.outer(range(4), [3, 1]), None, "4 keypoints do not place"),
+        (POINTS * np.nan, POINTS, None, "do not place"),
+        (POINTS * np.inf, POINTS, None, "do not place"),
+        (POINTS, POINTS, "fixedX,fixedY,alignmentX,other", "Columns fixedX"),
+        (POINTS, POINTS, "fixedX,fixedY,alignmentX,alignmentY,more", "Columns fixedX"),
+    ],
+)
+def test_bad_keypoints_are_refused(tmp_path, moving, fixed, header, message) -> None:
+    path = keypoints(tmp_path / "k.csv", moving, fixed, *([header] if header else []))
+    with pytest.raises(SpatialFormerError, match=message):
+        alignment.read_alignment(path, tmp_path)
+
+
 def test_he_is_placed_through_morphology_pixels(bundles, tmp_path) -> None:
     """H&E px (10, 20) -> morphology px (2*20+5, 3*10+7) -> um."""
     bundles.write_he(tmp_path / "he.tif", size=64)
