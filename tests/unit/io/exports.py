@@ -155,7 +155,7 @@ def write_merscope_outlines(path: Path, tissue, *, planes: tuple[int, ...] = (0,
 
 
 def write_spatialdata(path: Path, tissue, *, version: int = 3, pixel_um: float = 0.5) -> Path:
-    """A store as Xenium's reader makes them: micrometres for shapes and points, pixels in common."""
+    """A store as Xenium's reader makes them: shapes and points in um, pixels in common."""
     import anndata
     import geopandas
     import pandas as pd
