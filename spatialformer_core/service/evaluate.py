@@ -136,7 +136,7 @@ def run_evaluation(
 def _model(
     slide: Slide, folder: Path, request: EvaluationRequest
 ) -> tuple[Checkpoint, PairScorer, CellTokens]:
-    from spatialformer_core.inference import make_scorer
+    from spatialformer_core.inference import make_scorer, require_coverage
     from spatialformer_core.model import load_checkpoint
     from spatialformer_core.vocabulary import tokenise
 
@@ -148,6 +148,7 @@ def _model(
             fix="Choose a checkpoint trained on real tissue, or allow it knowingly; the report is "
             "then marked.",
         )
+    require_coverage(f"Checkpoint {loaded.name!r}", loaded.vocabulary, slide.genes)
     ids = loaded.vocabulary.gene_ids(slide.genes)
     meta = loaded.vocabulary.meta_ids(slide.meta.sample)
     cells, _ = tokenise(slide.counts, ids, loaded.vocabulary, meta)
@@ -182,7 +183,10 @@ def _facts(
         "id": loaded.id,
         "simulated": loaded.provenance["simulated"],
         "architecture": loaded.config.architecture,
-        "slide_was_trained_on": took_part(slide, loaded.provenance),
+        # None: nobody lists the slides of a converted checkpoint.
+        "slide_was_trained_on": took_part(slide, loaded.provenance)
+        if isinstance(loaded.provenance.get("trained_on"), list)
+        else None,
     }
     if loaded.provenance["simulated"] and not slide.meta.simulated:
         facts["mark"] = "SIMULATED CHECKPOINT on a real slide"
