@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from spatialformer_core.arrays import BoolArray, DoubleArray, FloatArray, LongArray
 
 BASELINES = ("always_positive", "type_pair_prior", "pca_cosine", "pca_logistic", "pca_boosting")
+TOWER_MLP = "tower_mlp"
+"""Trained on pairs of its own, once for all kinds of negatives (`evaluation.tower_mlp`)."""
 
 N_COMPONENTS = 50
 _SCALE = 10_000.0

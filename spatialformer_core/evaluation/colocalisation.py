@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,27 +16,37 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import expit
 
-from spatialformer_core.arrays import BoolArray, CellTokens, DoubleArray, FloatArray
+from spatialformer_core.arrays import BoolArray, CellTokens, DoubleArray, FloatArray, LongArray
 from spatialformer_core.cell_graph import radius_graph
 from spatialformer_core.config import FrozenModel
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.evaluation.baselines import make_baselines, principal_components
+from spatialformer_core.evaluation.baselines import (
+    TOWER_MLP,
+    make_baselines,
+    principal_components,
+)
+from spatialformer_core.evaluation.comparison import (
+    Predictor,
+    by_distance,
+    differences,
+    number,
+    pooled_samples,
+)
 from spatialformer_core.evaluation.metrics import (
     METRICS,
     Metrics,
     Scored,
-    block_interval,
     blocks,
+    percentiles,
 )
 from spatialformer_core.evaluation.pairs import (
     HARD_UM,
-    LabelledPairs,
     Negatives,
     PairSource,
     draw_pairs,
 )
 from spatialformer_core.evaluation.splits import TEST, TRAIN, SplitCodes
-from spatialformer_core.progress import Cancel, Progress, check, never, silent
+from spatialformer_core.progress import Cancel, Progress, check, never, silent, staged
 
 if TYPE_CHECKING:
     from spatialformer_core.inference import PairScorer
@@ -55,18 +65,24 @@ class ColocalisationSettings(FrozenModel):
         Query cells per seed, at most.
     n_train_pairs
         Pairs that baselines are fitted on, per table.
+    tower_pairs
+        Pairs that the baseline of two plain towers is trained on; 0 leaves it out.
     seeds
         Draws of pairs (and fits of baselines).
     block_um
         Side of the spatial blocks that the intervals resample.
+    by_distance
+        Whether each method's mean probability is shown against the distance, 0 to 300 um.
     """
 
     radii_um: tuple[float, ...] = (30.0,)
     negatives: tuple[Negatives, ...] = ("easy", "hard", "matched")
     n_queries: int = Field(default=5_000, ge=10)
     n_train_pairs: int = Field(default=60_000, ge=100)
+    tower_pairs: int = Field(default=1_000_000, ge=0)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     block_um: float = Field(default=200.0, gt=0)
+    by_distance: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,22 +149,16 @@ def run(
         slide.counts, slide.kept & (slide.split == TRAIN), settings.seeds[0]
     )
     embedded = {name: _TestScores(slide, scorer) for name, scorer in scorers.items()}
-    rows: list[dict[str, Any]] = []
-    tables = [(r, kind) for r in settings.radii_um for kind in settings.negatives]
-    for number, (radius_um, kind) in enumerate(tables):
-        graph = radius_graph(slide.xy_um, radius_um)
-        source = PairSource(slide.xy_um, graph, radius_um, slide.types, depth)
-        scored: dict[str, list[Scored]] = {}
-        for step, seed in enumerate(settings.seeds):
-            check(cancel)
-            share = (number + step / len(settings.seeds)) / len(tables)
-            progress(0.05 + 0.93 * share, 1.0, f"{radius_um:g} um, {kind} negatives, seed {seed}")
-            one = _one_seed(slide, source, (kind, seed), settings, (components, embedded))
-            for method, value in one.items():
-                scored.setdefault(method, []).append(value)
-        for method, values in scored.items():
-            rows += _rows(method, values, radius_um, kind, settings)
-    return {"rows": rows, "provenance": _provenance(slide, settings, time.monotonic() - started)}
+    report: dict[str, Any] = {"rows": [], "differences": [], "by_distance": []}
+    for place, radius_um in enumerate(settings.radii_um):
+        first, last = (0.05 + 0.93 * (place + k) / len(settings.radii_um) for k in (0, 1))
+        source = PairSource(
+            slide.xy_um, radius_graph(slide.xy_um, radius_um), radius_um, slide.types, depth
+        )
+        tables = _Tables(slide, source, settings, components, embedded)
+        tables.fill(report, staged(progress, first, last), cancel)
+    report["provenance"] = _provenance(slide, settings, time.monotonic() - started)
+    return report
 
 
 class _TestScores:
@@ -164,73 +174,117 @@ class _TestScores:
         self._position[rows] = np.arange(len(rows))
         self._encoded = scorer.encode(slide.cells.take(rows))
 
-    def predict(self, pairs: LabelledPairs) -> DoubleArray:
+    def predict(self, left: LongArray, right: LongArray) -> DoubleArray:
         """Return probabilities, shape ``(n,)``."""
-        left = self._encoded.take(self._position[pairs.left])
-        right = self._encoded.take(self._position[pairs.right])
-        logits = self._scorer.score(left, right)
+        a, b = (self._encoded.take(self._position[side]) for side in (left, right))
+        logits = self._scorer.score(a, b)
         return np.asarray(expit(logits.astype(np.float64)))
 
 
-def _one_seed(
-    slide: EvaluationSlide,
-    source: PairSource,
-    draw: tuple[Negatives, int],
-    settings: ColocalisationSettings,
-    models: tuple[FloatArray, Mapping[str, _TestScores]],
-) -> dict[str, Scored]:
-    kind, seed = draw
-    components, embedded = models
-    test_cells = slide.kept & (slide.split == TEST)
-    train_cells = slide.kept & (slide.split == TRAIN)
-    test = draw_pairs(source, test_cells, kind, settings.n_queries, seed)
-    train = draw_pairs(source, train_cells, kind, settings.n_train_pairs // 2, seed + 1_000)
-    block = blocks(slide.xy_um[test.left], settings.block_um)
-    found = {
-        name: Scored(test.label, model.predict(test), block) for name, model in embedded.items()
-    }
-    for name, baseline in make_baselines(components, slide.types, seed).items():
-        baseline.fit(train.left, train.right, train.label)
-        found[name] = Scored(test.label, baseline.predict(test.left, test.right), block)
-    return found
+@dataclass
+class _Tables:
+    """All tables of one radius; models and the plain towers are the same in each."""
+
+    slide: EvaluationSlide
+    source: PairSource
+    settings: ColocalisationSettings
+    components: FloatArray
+    embedded: Mapping[str, _TestScores]
+    _towers: dict[int, Any] = field(default_factory=dict)
+
+    def fill(self, report: dict[str, Any], progress: Progress, cancel: Cancel) -> None:
+        """Add rows, differences and the curve over distance."""
+        settings, radius_um = self.settings, self.source.radius_um
+        n_steps = len(settings.negatives) * len(settings.seeds)
+        predictors: dict[str, Predictor] = {}
+        for place, kind in enumerate(settings.negatives):
+            scored: dict[str, list[Scored]] = {}
+            for step, seed in enumerate(settings.seeds):
+                check(cancel)
+                done = place * len(settings.seeds) + step
+                progress(done, n_steps, f"{radius_um:g} um, {kind} negatives, seed {seed}")
+                found, fitted = self._one_seed(kind, seed)
+                if not predictors:
+                    predictors = fitted
+                for method, value in found.items():
+                    scored.setdefault(method, []).append(value)
+            samples = {method: pooled_samples(v, settings) for method, v in scored.items()}
+            for method, values in scored.items():
+                report["rows"] += _rows(method, values, samples[method], self.source, kind)
+            for own in self.embedded:
+                report["differences"] += differences(own, scored, samples, self.source, kind)
+        if settings.by_distance:
+            test = self.slide.kept & (self.slide.split == TEST)
+            report["by_distance"] += by_distance(self.source, test, predictors, settings.seeds[0])
+
+    def _tower(self, seed: int) -> Any:
+        if seed not in self._towers:
+            from spatialformer_core.evaluation.tower_mlp import TowerMlp, TowerSettings
+
+            self._towers[seed] = TowerMlp(
+                self.slide.counts,
+                self.components,
+                self.source,
+                self.slide.kept & (self.slide.split == TRAIN),
+                seed=seed,
+                settings=TowerSettings(pairs=self.settings.tower_pairs),
+            )
+        return self._towers[seed]
+
+    def _one_seed(
+        self, kind: Negatives, seed: int
+    ) -> tuple[dict[str, Scored], dict[str, Predictor]]:
+        slide, settings = self.slide, self.settings
+        train_cells = slide.kept & (slide.split == TRAIN)
+        test_cells = slide.kept & (slide.split == TEST)
+        test = draw_pairs(self.source, test_cells, kind, settings.n_queries, seed)
+        train = draw_pairs(
+            self.source, train_cells, kind, settings.n_train_pairs // 2, seed + 1_000
+        )
+        block = blocks(slide.xy_um[test.left], settings.block_um)
+        predictors: dict[str, Predictor] = {
+            name: model.predict for name, model in self.embedded.items()
+        }
+        if settings.tower_pairs:
+            predictors[TOWER_MLP] = self._tower(seed).predict
+        for name, baseline in make_baselines(self.components, slide.types, seed).items():
+            baseline.fit(train.left, train.right, train.label)
+            predictors[name] = baseline.predict
+        found = {
+            name: Scored(test.label, predict(test.left, test.right), block)
+            for name, predict in predictors.items()
+        }
+        return found, predictors
 
 
 def _rows(
     method: str,
     scored: Sequence[Scored],
-    radius_um: float,
+    samples: Mapping[str, DoubleArray],
+    source: PairSource,
     kind: Negatives,
-    settings: ColocalisationSettings,
 ) -> list[dict[str, Any]]:
     per_seed = [Metrics(one).values() for one in scored]
-    # All seeds' pairs are resampled together, block by block: one interval for their mean.
-    pooled = Scored(
-        np.concatenate([one.label for one in scored]),
-        np.concatenate([one.probability for one in scored]),
-        np.concatenate([one.block for one in scored]),
-    )
-    intervals = block_interval(pooled, settings.seeds[0])
-    return [
-        {
-            "suite": "colocalisation",
-            "task": "neighbours",
-            "split": "test blocks",
-            "radius_um": radius_um,
-            "negatives": kind,
-            "method": method,
-            "metric": metric,
-            "value": _number(float(np.mean([values[metric] for values in per_seed]))),
-            "low": _number(intervals[metric][0]),
-            "high": _number(intervals[metric][1]),
-            "seeds": len(scored),
-            "n": len(pooled.label),
-        }
-        for metric in METRICS
-    ]
-
-
-def _number(value: float) -> float | None:
-    return round(value, 6) if np.isfinite(value) else None
+    rows = []
+    for metric in METRICS:
+        low, high = percentiles(samples[metric])
+        rows.append(
+            {
+                "suite": "colocalisation",
+                "task": "neighbours",
+                "split": "test blocks",
+                "radius_um": source.radius_um,
+                "negatives": kind,
+                "method": method,
+                "metric": metric,
+                "value": number(float(np.mean([values[metric] for values in per_seed]))),
+                "low": number(low),
+                "high": number(high),
+                "seeds": len(scored),
+                "n": sum(len(one.label) for one in scored),
+            }
+        )
+    return rows
 
 
 def _check(slide: EvaluationSlide, settings: ColocalisationSettings) -> None:

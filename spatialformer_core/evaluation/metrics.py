@@ -107,12 +107,11 @@ class Metrics:
         return float(np.abs(gaps).sum() / mass.sum())
 
 
-def block_interval(
-    scored: Scored, seed: int, resamples: int = _RESAMPLES
-) -> dict[str, tuple[float, float]]:
-    """Return 95 % intervals from resampling spatial blocks with replacement.
+def block_samples(scored: Scored, seed: int, resamples: int = _RESAMPLES) -> dict[str, DoubleArray]:
+    """Return every metric under resampling of spatial blocks, arrays of ``resamples`` values.
 
-    Cells of one block resemble each other, so resampling cells would give too short intervals.
+    Methods that scored the same pairs are resampled alike by the same seed, so that their
+    differences can be taken value by value.
     """
     rng = np.random.default_rng(seed)
     metrics, n_blocks = Metrics(scored), int(scored.block.max()) + 1
@@ -122,10 +121,22 @@ def block_interval(
         )
         for _ in range(resamples)
     ]
-    return {name: _percentiles(np.array([values[name] for values in drawn])) for name in METRICS}
+    return {name: np.array([values[name] for values in drawn]) for name in METRICS}
 
 
-def _percentiles(values: DoubleArray) -> tuple[float, float]:
+def block_interval(
+    scored: Scored, seed: int, resamples: int = _RESAMPLES
+) -> dict[str, tuple[float, float]]:
+    """Return 95 % intervals from resampling spatial blocks with replacement.
+
+    Cells of one block resemble each other, so resampling cells would give too short intervals.
+    """
+    samples = block_samples(scored, seed, resamples)
+    return {name: percentiles(values) for name, values in samples.items()}
+
+
+def percentiles(values: DoubleArray) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 % quantiles of the finite values, NaN without any."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return float("nan"), float("nan")

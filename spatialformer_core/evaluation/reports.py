@@ -56,8 +56,23 @@ def markdown(report: dict[str, Any]) -> str:
             cells = [_cell(values[(method, metric)]) for metric in metrics]
             lines.append(f"| {method} | " + " | ".join(cells) + " |")
         lines.append("")
+        lines += _differences(report, radius_um, negatives)
     lines += [f"- {key}: {value}" for key, value in report["provenance"].items()]
     return "\n".join(lines) + "\n"
+
+
+def _differences(report: dict[str, Any], radius_um: float, negatives: str) -> list[str]:
+    """Return the lead over every other method, AUROC on the same pairs."""
+    rows = [
+        row
+        for row in report.get("differences", [])
+        if (row["radius_um"], row["negatives"], row["metric"]) == (radius_um, negatives, "auroc")
+    ]
+    if not rows:
+        return []
+    lines = ["| ahead of | AUROC difference on the same pairs (95 %) |", "|---|---|"]
+    lines += [f"| {row['against']} | {_cell(row, '+.3f')} |" for row in rows]
+    return [*lines, ""]
 
 
 def figure(report: dict[str, Any]) -> bytes:
@@ -66,10 +81,22 @@ def figure(report: dict[str, Any]) -> bytes:
 
     from matplotlib.figure import Figure
 
-    tables = _tables(report)
-    canvas = Figure(figsize=(4.2 * max(len(tables), 1), 3.2), layout="constrained")
+    tables, curves = _tables(report), _curves(report)
+    n_rows = 2 if curves else 1
+    n_columns = max(len(tables), len(curves), 1)
+    canvas = Figure(figsize=(4.2 * n_columns, 3.2 * n_rows), layout="constrained")
+    for number, (radius_um, methods) in enumerate(curves.items()):
+        axes = canvas.add_subplot(n_rows, n_columns, n_columns + number + 1)
+        for method, points in methods.items():
+            own = method.startswith("spatialformer")
+            axes.plot(*zip(*points, strict=True), label=method, lw=2.2 if own else 1.1)
+        axes.axvline(radius_um, color="#b0b7c3", lw=1, ls=":")
+        axes.set_xlabel("distance of the two cells (um)")
+        axes.set_ylabel("mean probability")
+        axes.set_title(f"neighbours within {radius_um:g} um", fontsize=10)
+        axes.legend(fontsize=6, frameon=False)
     for number, ((radius_um, negatives), rows) in enumerate(tables.items()):
-        axes = canvas.add_subplot(1, len(tables), number + 1)
+        axes = canvas.add_subplot(n_rows, n_columns, number + 1)
         auroc = [row for row in rows if row["metric"] == "auroc" and row["value"] is not None]
         auroc.sort(key=lambda row: row["value"])
         for place, row in enumerate(auroc):
@@ -92,9 +119,21 @@ def _tables(report: dict[str, Any]) -> dict[tuple[float, str], list[dict[str, An
     return found
 
 
-def _cell(row: dict[str, Any]) -> str:
+def _curves(
+    report: dict[str, Any],
+) -> dict[float, dict[str, list[tuple[float, float]]]]:
+    found: dict[float, dict[str, list[tuple[float, float]]]] = {}
+    for row in report.get("by_distance", []):
+        points = found.setdefault(row["radius_um"], {}).setdefault(row["method"], [])
+        points.append((row["distance_um"], row["mean_probability"]))
+    return found
+
+
+def _cell(row: dict[str, Any], form: str = ".3f") -> str:
     if row["value"] is None:
         return "-"
+    value = format(row["value"], form)
     if row["low"] is None:
-        return f"{row['value']:.3f}"
-    return f"{row['value']:.3f} ({row['low']:.3f}-{row['high']:.3f})"
+        return value
+    between = " to " if form.startswith("+") else "-"
+    return f"{value} ({format(row['low'], form)}{between}{format(row['high'], form)})"

@@ -18,7 +18,11 @@ from spatialformer_core.evaluation.reports import ROW_KEYS, markdown, write_repo
 from spatialformer_core.evaluation.splits import block_split
 
 SMALL = ColocalisationSettings(
-    negatives=("easy", "hard", "matched"), n_queries=300, n_train_pairs=600, seeds=(0, 1)
+    negatives=("easy", "hard", "matched"),
+    n_queries=300,
+    n_train_pairs=600,
+    tower_pairs=20_000,
+    seeds=(0, 1),
 )
 
 
@@ -107,14 +111,19 @@ def test_matched_negatives_have_the_neighbours_type_and_the_closest_depth(slide)
         assert gap[other] == pytest.approx(gap[ring].min())
 
 
-def test_report_has_the_stable_rows_and_the_model_stands_beside_the_baselines(slide, tmp_path):
-    report = run(slide, {"spatialformer": Zones()}, SMALL)
+@pytest.fixture(scope="module")
+def report(slide):
+    return run(slide, {"spatialformer": Zones()}, SMALL)
+
+
+def test_report_has_the_stable_rows_and_the_model_stands_beside_the_baselines(report, tmp_path):
     assert all(tuple(row) == ROW_KEYS for row in report["rows"])
     value = {(row["negatives"], row["method"], row["metric"]): row for row in report["rows"]}
     methods = {row["method"] for row in report["rows"]}
     assert methods == {
         "spatialformer",
         "always_positive",
+        "tower_mlp",
         "type_pair_prior",
         "pca_cosine",
         "pca_logistic",
@@ -139,7 +148,9 @@ def test_it_runs_without_a_model_and_without_types(slide):
     bare = replace(slide, types=None, cells=None)
     settings = SMALL.model_copy(update={"negatives": ("easy",), "seeds": (0,)})
     methods = {row["method"] for row in run(bare, {}, settings)["rows"]}
-    assert methods == {"always_positive", "pca_cosine", "pca_logistic", "pca_boosting"}
+    assert methods == {
+        *("always_positive", "pca_cosine", "pca_logistic", "pca_boosting", "tower_mlp")
+    }
     with pytest.raises(SpatialFormerError, match="cell types"):
         run(bare, {}, SMALL)
 
@@ -158,3 +169,79 @@ def test_too_few_test_cells_are_refused(slide):
 def test_cancel_stops_it(slide):
     with pytest.raises(Cancelled):
         run(slide, {}, SMALL, cancel=lambda: True)
+
+
+def test_differences_are_of_the_same_pairs(report):
+    values = {
+        (row["negatives"], row["method"]): row["value"]
+        for row in report["rows"]
+        if row["metric"] == "auroc"
+    }
+    rows = [row for row in report["differences"] if row["metric"] == "auroc"]
+    assert {row["against"] for row in rows} == {m for _, m in values} - {"spatialformer"}
+    for row in rows:
+        kind = row["negatives"]
+        expected = values[(kind, "spatialformer")] - values[(kind, row["against"])]
+        assert row["value"] == pytest.approx(expected, abs=2e-6)
+        assert row["low"] <= row["high"]
+    assert "ahead of" in markdown(report)
+
+
+def test_a_model_is_not_ahead_of_itself(slide):
+    both = {"spatialformer": Zones(), "spatialformer_again": Zones()}
+    report = run(slide, both, SMALL.model_copy(update={"negatives": ("hard",), "tower_pairs": 0}))
+    same = [
+        row
+        for row in report["differences"]
+        if (row["method"], row["against"]) == ("spatialformer", "spatialformer_again")
+    ]
+    assert same
+    assert all(row["value"] == row["low"] == row["high"] == 0 for row in same)
+
+
+def test_scores_fall_with_distance_where_zones_end(slide):
+    report = run(
+        slide,
+        {"spatialformer": Zones()},
+        SMALL.model_copy(update={"negatives": ("easy",), "tower_pairs": 0}),
+    )
+    curve = {
+        row["distance_um"]: row["mean_probability"]
+        for row in report["by_distance"]
+        if row["method"] == "spatialformer"
+    }
+    assert curve[5.0] > 0.8
+    # One stripe away everything is of the other kind.
+    assert curve[245.0] < curve[5.0] - 0.2
+    flat = {
+        row["mean_probability"]
+        for row in report["by_distance"]
+        if row["method"] == "always_positive"
+    }
+    assert flat == {1.0}
+
+
+def test_plain_towers_learn_and_never_see_test_cells(slide):
+    from spatialformer_core.evaluation.baselines import principal_components
+    from spatialformer_core.evaluation.splits import TEST, TRAIN
+    from spatialformer_core.evaluation.tower_mlp import TowerMlp, TowerSettings
+
+    train = slide.kept & (slide.split == TRAIN)
+    source = PairSource(slide.xy_um, radius_graph(slide.xy_um, 30.0), 30.0, slide.types, np.ones(0))
+    settings = TowerSettings(width=32, dim=8, head=16, pairs=150_000, batch=500)
+
+    def fitted(counts):
+        components = principal_components(counts, train, 0)
+        return TowerMlp(counts, components, source, train, seed=0, settings=settings)
+
+    test = draw_pairs(source, slide.kept & (slide.split == TEST), "easy", 300, 0)
+    first = fitted(slide.counts).predict(test.left, test.right)
+    assert first[test.label].mean() > first[~test.label].mean() + 0.1
+    other = slide.counts.copy().tolil()
+    other[np.flatnonzero(slide.split == TEST)] = 3
+    seen = draw_pairs(source, train, "easy", 100, 0)
+    np.testing.assert_allclose(
+        fitted(slide.counts).predict(seen.left, seen.right),
+        fitted(other.tocsr()).predict(seen.left, seen.right),
+        atol=1e-6,
+    )
