@@ -3,8 +3,8 @@
 Presence in a cell is 0 or 1, so the variance of a single pair follows from its frequency and says
 nothing. What tells biology from binomial noise is variation that pairs SHARE over cells. A pair's
 score is the share of its variance, beyond what depth makes of it, that the leading components of
-all pairs explain (its communality). Independent binomial pairs have hardly any; a pair that comes
-and goes with a cell state has much.
+all pairs (at most 20, those beyond noise) explain: its communality. Independent binomial pairs
+have hardly any; a pair that comes and goes with a cell state has much.
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ def variability(
     size = np.asarray(members.sum(1)).ravel()
     share = np.asarray((members @ present).todense()) / size[:, None]
     spread = np.sqrt((size[:, None] * share * (1 - share)).sum(0))
+    scores[candidates] = 0.0
     varies = spread > 0
+    if not varies.any():
+        return scores
     kept = present[:, np.flatnonzero(varies)]
     unit = (kept, share[:, varies], stratum, members, spread[varies])
     scores[candidates[varies]] = _communality(unit)
@@ -117,5 +120,7 @@ def _communality(unit: tuple[Any, DoubleArray, LongArray, Any, DoubleArray]) -> 
         _, values, loadings = svds(
             operator, N_COMPONENTS, v0=np.ones(smaller), return_singular_vectors="vh"
         )
-    explained: DoubleArray = np.minimum((values[:, None] ** 2 * loadings**2).sum(0), 1.0)
+    # Components of noise alone do not exceed this edge (Marchenko and Pastur 1967).
+    kept = values**2 > (1 + np.sqrt(n_pairs / n_cells)) ** 2
+    explained: DoubleArray = np.minimum((values[kept, None] ** 2 * loadings[kept] ** 2).sum(0), 1)
     return explained

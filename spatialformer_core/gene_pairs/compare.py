@@ -35,7 +35,7 @@ from spatialformer_core.stats import (
     benjamini_hochberg,
     choose_cell_units,
     compare_shares,
-    enough_expected,
+    enough_seen,
     odds_ratio,
 )
 
@@ -190,14 +190,16 @@ def _compare(
     test = compare_shares(
         adjusted,
         paired=units.paired,
-        tested=enough_expected(counts) & with_p,
+        with_p=with_p,
+        enough=enough_seen(counts),
         scale=_binomial_spread(counts),
     )
     near = _both_counts(frame, side, units)
     closeness = compare_shares(
         adjusted_shares(near, MIN_BOTH),
         paired=units.paired,
-        tested=enough_expected(near) & with_p,
+        with_p=with_p,
+        enough=enough_seen(near),
         scale=_binomial_spread(near),
     )
     hits, size = (array.sum((0, 2)) for array in (counts.hits, counts.cells))

@@ -32,8 +32,8 @@ COLUMNS: dict[str, str] = {
     "high": "upper end of its 95 % interval over units",
     "t": "moderated t over units",
     "df": "degrees of freedom",
-    "p": "two-sided p; empty where there are too few units, or fewer than 5 cells with the pair are "
-    "expected in either group",
+    "p": "two-sided p; empty where there are too few units, 1 where too few cells with the pair "
+    "are in the smaller group, and would be expected there, to tell",
     "q": "Benjamini-Hochberg over all pairs and comparisons",
     "n_units": "replicate units",
     "closeness_gain": "the same difference among cells with enough copies of both genes, adjusted "

@@ -8,7 +8,7 @@ from spatialformer_core.stats.proportions import (
     UnitCounts,
     adjusted_shares,
     compare_shares,
-    enough_expected,
+    enough_seen,
     odds_ratio,
 )
 from spatialformer_core.stats.ttests import (
@@ -55,7 +55,7 @@ __all__ = [
     "choose_cell_units",
     "compare_shares",
     "deviance_explained",
-    "enough_expected",
+    "enough_seen",
     "fit_grouped",
     "fit_variance_prior",
     "grouped_auroc",

@@ -19,7 +19,7 @@ from spatialformer_core.stats.ttests import TTest, moderated_t, moderated_two_sa
 from spatialformer_core.stats.units import MIN_PER_ARM, MIN_UNITS
 
 _HALDANE = 0.5
-_LEAST_EXPECTED = 5
+_LEAST_CELLS = 5
 _TESTS_PER_PRIOR, _MAX_PRIORS = 100, 10
 
 
@@ -90,18 +90,22 @@ def _ratio(top: DoubleArray, bottom: DoubleArray, otherwise: float) -> DoubleArr
     return out
 
 
-def enough_expected(counts: UnitCounts) -> NDArray[np.bool_]:
-    """Tell which features are frequent enough for a test, shape ``(features,)``.
+def enough_seen(counts: UnitCounts) -> NDArray[np.bool_]:
+    """Tell where the smaller group can speak at all, shape ``(features,)``.
 
-    If the groups did not differ, each would be expected to hold at least 5 cells with the property
-    and 5 without (Cochran 1954). A rare property that a small group lacks throughout is absent
-    from every unit alike, which looks like a certain difference and is none. Only the sizes of the
-    groups count, not who has the property.
+    A rare property that a small group lacks is absent from all of its units alike: no spread, so a
+    t-test takes it for a certain difference. Either both groups would be expected to hold 5 cells
+    with (and without) the property if they did not differ (Cochran 1954), or the smaller group
+    does hold 5 of them. Elsewhere a p-value of 1 is in place, which still counts as a test.
     """
-    cells, hits = counts.cells.sum((0, 2)), counts.hits.sum((0, 1, 2))
-    total = cells.sum(0)
-    smaller = _ratio(cells.min(0), total, 0.0)
-    enough: NDArray[np.bool_] = smaller * np.minimum(hits, total - hits) >= _LEAST_EXPECTED
+    cells, hits = counts.cells.sum((0, 2)), counts.hits.sum((0, 2))
+    total, found = cells.sum(0), hits.sum(0)
+    is_rare = found * 2 <= total
+    odd = np.where(is_rare, hits, cells - hits)
+    smaller = np.broadcast_to(np.argmin(cells, 0), odd.shape[1:])
+    expected = _ratio(cells.min(0), total, 0.0) * odd.sum(0)
+    seen = np.take_along_axis(odd, smaller[None], 0)[0]
+    enough: NDArray[np.bool_] = (expected >= _LEAST_CELLS) | (seen >= _LEAST_CELLS)
     return enough
 
 
@@ -109,7 +113,8 @@ def compare_shares(
     shares: DoubleArray,
     *,
     paired: bool,
-    tested: NDArray[np.bool_],
+    with_p: bool,
+    enough: NDArray[np.bool_],
     scale: DoubleArray | None = None,
 ) -> TTest:
     """Test the first group's shares against the second's, the replicate being the unit.
@@ -120,10 +125,11 @@ def compare_shares(
         Shape ``(units, 2, features)``, NaN where a unit lacks a group.
     paired
         Whether the groups are compared within units.
-    tested
-        Features that may have a p, shape ``(features,)``; the others get effects and intervals
-        only. With fewer than 6 units (or 3 in either group of unpaired units) there is none in any
-        case.
+    with_p
+        False gives effects and intervals only. A feature with fewer than 6 units (or 3 in either
+        group of unpaired units) has no p in any case.
+    enough
+        What `enough_seen` says of the same counts; elsewhere p is 1.
     scale
         Spread that chance alone gives each feature, shape ``(features,)``. Variances are compared
         in its units, and features of a like scale share a prior. It must not depend on the groups.
@@ -136,10 +142,10 @@ def compare_shares(
     first, second = shares[:, 0] / unit, shares[:, 1] / unit
     known = ~np.isnan(first), ~np.isnan(second)
     if paired:
-        enough = (known[0] & known[1]).sum(0) >= MIN_UNITS
+        units = (known[0] & known[1]).sum(0) >= MIN_UNITS
     else:
-        enough = np.minimum(known[0].sum(0), known[1].sum(0)) >= MIN_PER_ARM
-    earned = enough & tested
+        units = np.minimum(known[0].sum(0), known[1].sum(0)) >= MIN_PER_ARM
+    earned = units & with_p
     # The priors of the variances are fitted on what is tested, not on what has too few units, and
     # apart for rare and frequent features, whose units spread beyond chance to different degrees.
     group = np.where(earned, _classes(unit, earned), -1)
@@ -161,7 +167,7 @@ def compare_shares(
         high=pick("high") * unit,
         t=np.where(earned, pick("t"), nothing),
         df=pick("df"),
-        p=np.where(earned, pick("p"), nothing),
+        p=np.where(earned, np.where(enough, pick("p"), 1.0), nothing),
         n=pick("n").astype(np.int64),
     )
 
