@@ -24,6 +24,7 @@ _CHUNK = 1 << 18
 _TIMEOUT_S = 60.0
 _ATTEMPTS = 5
 _PAUSE_S = 1.0
+_BEYOND_THE_END = 416
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 _RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+|\*)$")
 
@@ -109,6 +110,8 @@ def download(
             done = transfer.attempt(known)
         except (urllib.error.HTTPError, OSError, http.client.HTTPException) as error:
             _give_up_on_refusal(error, url)
+            if isinstance(error, urllib.error.HTTPError) and error.code == _BEYOND_THE_END:
+                known.part.unlink(missing_ok=True)
             done, reason = False, str(error) or type(error).__name__
         else:
             reason = "the connection was closed early"
@@ -226,7 +229,7 @@ def _give_up_on_refusal(error: Exception, url: str) -> None:
     if not isinstance(error, urllib.error.HTTPError):
         return
     with error:
-        if error.code == 416 or error.code >= 500 or error.code == 429:
+        if error.code == _BEYOND_THE_END or error.code >= 500 or error.code == 429:
             return
         raise SpatialFormerError(
             f"The server refuses the file (status {error.code}).",

@@ -136,13 +136,20 @@ def pull_checkpoint(
         told = {"url": fetched.url, "bytes": fetched.n_bytes, "sha256": fetched.sha256}
         files.write_json(record, told)
     source = {"fetched_from": fetched.url, "figshare_article": known.article_id}
-    provenance = convert_spatialformer(
-        path,
-        out,
-        ConvertOptions(input_type=known.input_type, source=source | {"slides": known.slides}),
-        check_slide=check_slide,
-        progress=staged(progress, 0.8, 1.0),
-    )
+    try:
+        provenance = convert_spatialformer(
+            path,
+            out,
+            ConvertOptions(input_type=known.input_type, source=source | {"slides": known.slides}),
+            check_slide=check_slide,
+            progress=staged(progress, 0.8, 1.0),
+        )
+    except SpatialFormerError as error:
+        # Not thrown away: it may be right and only be refused on this slide.
+        kept = f"The fetched file is kept as {path}: convert it by hand, or remove it."
+        raise SpatialFormerError(
+            error.message, error.where, f"{error.fix or ''} {kept}".strip()
+        ) from error
     if not options.keep:
         path.unlink()
         record.unlink()
