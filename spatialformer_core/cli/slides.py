@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from spatialformer_core.slides import IngestReport
 
 _QC = QcThresholds()
+Source = Annotated[
+    Path | None, typer.Argument(help="A folder or file of any kind that can be read.")
+]
+Cohort = Annotated[
+    Path | None, typer.Option(help="CSV with one slide per line, instead of SOURCE.")
+]
 Metadata = Annotated[str | None, typer.Option(help="Required; never guessed.")]
+HeAffine = Annotated[Path | None, typer.Option(help="3x3 matrix or keypoints of the H&E, CSV.")]
+UmPerPx = Annotated[float | None, typer.Option(help="Scale of a source that keeps pixels.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,13 +41,9 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(  # noqa: PLR0913 - one parameter per option
-    source: Annotated[
-        Path | None, typer.Argument(help="A folder or file of any kind that can be read.")
-    ] = None,
+    source: Source = None,
     *,
-    cohort: Annotated[
-        Path | None, typer.Option(help="CSV with one slide per line, instead of SOURCE.")
-    ] = None,
+    cohort: Cohort = None,
     name: Metadata = None,
     donor: Metadata = None,
     block: Metadata = None,
@@ -48,13 +52,9 @@ def ingest(  # noqa: PLR0913 - one parameter per option
     species: Metadata = None,
     assay: Metadata = None,
     he: Annotated[Path | None, typer.Option(help="H&E as OME-TIFF.")] = None,
-    he_affine: Annotated[
-        Path | None, typer.Option(help="3x3 matrix or keypoints of the H&E, CSV.")
-    ] = None,
+    he_affine: HeAffine = None,
     labels: Annotated[Path | None, typer.Option(help="CSV cell_id,group.")] = None,
-    um_per_px: Annotated[
-        float | None, typer.Option(help="Scale of a source that keeps pixels.")
-    ] = None,
+    um_per_px: UmPerPx = None,
     min_qv: Annotated[float, typer.Option(help="Lowest transcript quality.")] = _QC.min_qv,
     min_transcripts: Annotated[int, typer.Option(help="Per cell.")] = _QC.min_transcripts,
     min_genes: Annotated[int, typer.Option(help="Per cell.")] = _QC.min_genes,
@@ -197,6 +197,9 @@ def show(slide_id: str, *, as_json: AsJson = False) -> None:
         say("SIMULATED tissue")
     say("  ".join(f"{key}={value}" for key, value in meta.sample.model_dump().items()))
     say(f"{meta.n_cells_kept:,} of {meta.n_cells:,} cells pass QC; {meta.n_genes} genes")
+    for image in meta.images:
+        if image.alignment_rms_um is not None:
+            say(f"{image.name}: keypoints lie {image.alignment_rms_um:.2f} um (RMS) from their fit")
     say(f"groupings: {', '.join(meta.group_keys) or 'none'}")
     say(f"regions: {', '.join(roi.name for roi in regions) or 'none'}")
     retention = services.qc_report(slide_id).retention

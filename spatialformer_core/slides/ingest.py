@@ -149,6 +149,7 @@ def _write_images(
                     "tile_px": TILE_PX,
                     "um_from_px": rows,
                     "pixel_size_um": pixel_um,
+                    "alignment_rms_um": source.alignment_rms_um,
                 }
             )
         )

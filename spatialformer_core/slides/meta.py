@@ -34,6 +34,8 @@ class ImageMeta(FrozenModel):
         Rows of the 3x3 matrix from pixel (column, row) at full resolution to micrometres.
     pixel_size_um
         Side of a pixel: square root of the area that the matrix gives to one pixel.
+    alignment_rms_um
+        How far the keypoints that placed it lie from their fit; None where no more than three did.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ImageMeta(FrozenModel):
     tile_px: int
     um_from_px: tuple[Row, Row, Row]
     pixel_size_um: float
+    alignment_rms_um: float | None = None
 
 
 class SlideMeta(FrozenModel):

@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 
+from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io import read_source, xenium_zarr
 from spatialformer_core.io.records import Polygons, SourceData
+from spatialformer_core.slides import SlideStore, ingest
 
 PIXELS = np.arange(4_800, dtype=np.uint16).reshape(60, 80)
 
@@ -165,9 +167,13 @@ def test_keypoints_place_the_he(all_forms, xenium_forms, bundles, tmp_path) -> N
     assert he.um_from_px @ [1, 1, 1] == pytest.approx([6, 11, 1])
     assert he.alignment_rms_um == pytest.approx(0)
     (folder / "x_he_image_keypoints.csv").write_text(text + "500,900,5,10\n")
-    data = read_source(folder)
-    assert data.images[1].alignment_rms_um > 5
-    assert any("keypoints disagree by" in sentence for sentence in data.missing)
+    sample = SampleMetadata(donor="d", block="b", condition="c", tissue="t", species="s", assay="x")
+    store = SlideStore(tmp_path / "home")
+    report = ingest(folder, store, name="x", sample=sample, qc=QcThresholds())
+    assert any("keypoints disagree by" in sentence for sentence in report.missing)
+    stain, he = store.open("x").meta.images
+    assert he.alignment_rms_um > 5
+    assert stain.alignment_rms_um is None
 
 
 def test_gene_ids_come_from_the_matrix_first(all_forms, xenium_forms, tmp_path) -> None:
