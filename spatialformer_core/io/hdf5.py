@@ -113,7 +113,9 @@ def build_csr(
 
     data, indices, indptr = parts
     fits = (
-        len(indptr) == shape[0] + 1
+        all(part.ndim == 1 for part in parts)
+        and all(part.dtype.kind in "iu" for part in (indices, indptr))
+        and len(indptr) == shape[0] + 1
         and indptr[0] == 0
         and indptr[-1] == len(data) == len(indices)
         and bool(np.all(np.diff(indptr) >= 0))
@@ -139,6 +141,10 @@ def as_counts(values: NDArray[Any], path: Path) -> NDArray[np.int32]:
     SpatialFormerError
         If a value is negative, not finite, not whole or beyond int32.
     """
+    if values.dtype.kind not in "fiub":
+        raise SpatialFormerError(
+            f"The matrix holds {values.dtype}; numbers are expected.", where=path.name
+        )
     top = np.iinfo(np.int32).max
     good = np.isfinite(values).all() and (len(values) == 0 or 0 <= values.min() <= values.max())
     if not good or (len(values) and values.max() > top):
@@ -174,7 +180,10 @@ def read_matrix(node: Any, path: Path) -> Csr:
     kind = node.attrs.get("encoding-type", "")
     if kind not in ("csr_matrix", "csc_matrix") or "shape" not in node.attrs:
         raise SpatialFormerError(f"X is stored as {kind!r}; a matrix is expected.", where=path.name)
-    n_rows, n_columns = (int(v) for v in node.attrs["shape"])
+    stated = np.asarray(node.attrs["shape"])
+    if stated.shape != (2,) or stated.dtype.kind not in "iu":
+        raise SpatialFormerError(f"X states shape {str(stated)[:40]}.", where=path.name)
+    n_rows, n_columns = (int(v) for v in stated)
     parts = (node["data"][:], node["indices"][:], node["indptr"][:])
     if kind == "csr_matrix":
         return build_csr(parts, (n_rows, n_columns), path)

@@ -119,8 +119,9 @@ def _opening(root: Path) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except faults as error:
+        said = " ".join(str(error).replace(str(root.parent), "").split())
         raise SpatialFormerError(
-            f"The SpatialData store cannot be read: {type(error).__name__} {str(error)[:160]}.",
+            f"The SpatialData store cannot be read: {type(error).__name__} {said[:160]}.",
             where=root.name,
             fix="Check that spatialdata.read_zarr opens it, or copy it again.",
         ) from error
