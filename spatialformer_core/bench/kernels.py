@@ -17,7 +17,7 @@ WHOLE_SLIDE_CELLS = 700_000
 
 def cooccurrence(options: BenchOptions) -> list[Row]:
     """Time co-occurrence per cell, and compare the quality of the partitions."""
-    from spatialformer_core.cooccurrence import communities, cooccurring_pairs
+    from spatialformer_core.cooccurrence import Molecules, communities, cooccurring_pairs
 
     tissue = inputs.molecules(options.scaled(2_000), seed=options.seed)
     chosen = np.random.default_rng(options.seed).choice(
@@ -35,7 +35,7 @@ def cooccurrence(options: BenchOptions) -> list[Row]:
 
     mine, theirs = compare(ours, reference, rounds=options.rounds)
     per_cell = (mine / (len(tissue.indptr) - 1), theirs / len(cells))
-    labels = communities(tissue.xyz_um, tissue.gene, tissue.indptr)
+    (labels,) = communities(Molecules(tissue.xyz_um, tissue.gene, tissue.indptr, tissue.n_genes))
     quality = []
     for cell in chosen:
         at = slice(tissue.indptr[cell], tissue.indptr[cell + 1])

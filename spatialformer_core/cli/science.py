@@ -33,10 +33,11 @@ def cooccurrence(  # noqa: PLR0913 - one parameter per option
     radius_um: Annotated[float, typer.Option(help="Largest distance of linked copies.")] = 5.0,
     min_copies: Annotated[int, typer.Option(help="Copies of each gene in a community.")] = 3,
     dims: Annotated[int, typer.Option(help="2 as in the paper, or 3.")] = 2,
+    n_seeds: Annotated[int, typer.Option(help="Searches for communities that vote.")] = 1,
     permutations: Annotated[
         int, typer.Option(help="Of the gene labels, to tell what follows from counts; 0 = none.")
     ] = 20,
-    seed: Annotated[int, typer.Option(help="Of the permutations.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the permutations and the searches.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Find which genes sit together inside the cells of a slide."""
@@ -48,7 +49,7 @@ def cooccurrence(  # noqa: PLR0913 - one parameter per option
     from spatialformer_core.service.cooccurrence import CooccurrenceSettings, write_cooccurrence
 
     values = {"radius_um": radius_um, "min_copies": min_copies, "dims": dims}
-    values |= {"permutations": permutations, "seed": seed}
+    values |= {"n_seeds": n_seeds, "permutations": permutations, "seed": seed}
     settings = validate(CooccurrenceSettings, values, "cooccurrence")
     opened = open_services().slide(slide)
     with files.atomic_directory(out) as folder:

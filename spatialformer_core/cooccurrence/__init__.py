@@ -19,10 +19,13 @@ from spatialformer_core.cooccurrence.matrix import (
 )
 from spatialformer_core.cooccurrence.null import PairNull, permuted_pairs
 from spatialformer_core.cooccurrence.pairs import (
+    Cooccurrence,
     communities,
     cooccurring_pairs,
-    pairs_from_communities,
+    find_cooccurrence,
 )
+from spatialformer_core.cooccurrence.runs import Molecules
+from spatialformer_core.cooccurrence.settings import CooccurrenceSettings
 from spatialformer_core.cooccurrence.variable import depth_bins, variability, variable_pairs
 
 __all__ = [
@@ -30,6 +33,9 @@ __all__ = [
     "N_STRATA",
     "SEPARATOR",
     "BothGenes",
+    "Cooccurrence",
+    "CooccurrenceSettings",
+    "Molecules",
     "PairMatrix",
     "PairNull",
     "both_genes",
@@ -38,11 +44,11 @@ __all__ = [
     "cooccurring_pairs",
     "copy_tables",
     "depth_bins",
+    "find_cooccurrence",
     "join_matrices",
     "named_matrix",
     "pair_matrix",
     "pair_name",
-    "pairs_from_communities",
     "permuted_pairs",
     "split_pair_names",
     "variability",

@@ -1,7 +1,9 @@
-"""What co-occurrence follows from the counts alone.
+"""What co-occurrence follows from the counts alone, or from where in the cell genes lie.
 
 A gene with many copies has three of them in some community wherever they lie. The null keeps the
 positions, the communities and each cell's counts, and permutes which transcript is which gene.
+Given the compartment of each transcript (nucleus or cytoplasm), genes change place within their
+compartment only: a pair that co-occurs merely since both genes are nuclear is then expected.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spatialformer_core.arrays import (
     DoubleArray,
@@ -19,12 +20,21 @@ from spatialformer_core.arrays import (
     LongArray,
 )
 from spatialformer_core.cooccurrence import pair_kernels
-from spatialformer_core.cooccurrence.kernels import Run
-from spatialformer_core.cooccurrence.pairs import check_labels, pairs_from_communities
-from spatialformer_core.cooccurrence.runs import check_genes, in_runs
+from spatialformer_core.cooccurrence.pairs import (
+    DEFAULT,
+    Cooccurrence,
+    label_run,
+    pairs_of_codes,
+)
+from spatialformer_core.cooccurrence.runs import Molecules, Part, in_runs
+from spatialformer_core.cooccurrence.settings import CooccurrenceSettings
 from spatialformer_core.errors import SpatialFormerError
 
 _LEAST_EXPECTED = 5.0
+_KEPT_APART = 32
+
+Sums = tuple[LongArray, LongArray, LongArray]
+"""Codes of gene pairs, ascending, and two numbers of each, summed over cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +55,10 @@ class PairNull:
         ``(observed - expected) / sd``; NaN where the null does not vary or expects fewer than 5
         cells, for which neither its estimate nor the normal approximation is good enough; shape
         ``(n,)``.
-    pairs
-        The observed pairs of each cell.
+    found
+        The co-occurrence itself.
     share
-        For each entry of ``pairs``, in which share of permutations that pair co-occurs in that
+        For each of ``found.labels``, in which share of permutations that pair co-occurs in that
         cell too: near 1, the counts alone make it.
     """
 
@@ -58,91 +68,111 @@ class PairNull:
     expected: DoubleArray
     sd: DoubleArray
     z: DoubleArray
-    pairs: GenePairs
+    found: Cooccurrence
     share: FloatArray
+
+    @property
+    def pairs(self) -> GenePairs:
+        """The observed pairs of each cell."""
+        return self.found.labels
 
 
 def permuted_pairs(
-    labels: IntArray,
-    gene: NDArray[np.integer],
-    indptr: LongArray,
+    molecules: Molecules,
+    settings: CooccurrenceSettings = DEFAULT,
     *,
-    n_genes: int,
-    min_copies: int = 3,
     n_permutations: int = 100,
     seed: int = 0,
 ) -> PairNull:
     """Compare co-occurrence with permuted gene labels over fixed positions.
 
-    Communities depend on positions only, so they are found once (`communities`).
+    Communities depend on positions only, so they are found once. With several searches a
+    permutation has a pair if most of them find it, as in the data.
 
     Parameters
     ----------
-    labels
-        Community of each transcript, shape ``(m,)``.
-    gene, indptr, n_genes, min_copies
-        As in `cooccurring_pairs`.
+    molecules
+        With ``compartment``, genes change place within it only.
+    settings
+        How co-occurrence is found.
     n_permutations
         Permutations of each cell, at least 2.
     seed
-        Decides the permutations, together with each cell's own genes.
+        Decides the permutations, together with the pattern of each cell's own genes.
 
     Raises
     ------
     SpatialFormerError
-        If shapes or values are not valid.
+        If values are not valid.
     """
     if n_permutations < 2:
         raise SpatialFormerError(f"{n_permutations} permutations were asked for, 2 is the least.")
-    check_genes(gene, indptr, n_genes)
-    check_labels(labels, gene)
-    pairs = pairs_from_communities(labels, gene, indptr, n_genes=n_genes, min_copies=min_copies)
-    observed = pairs.left.astype(np.int64) * n_genes + pairs.right
+    n_genes, job = molecules.n_genes, (settings.min_copies, n_permutations, seed)
 
-    def work(at: slice, run: Run) -> tuple[LongArray, LongArray, FloatArray]:
-        own = np.array(labels[at], np.int32)
-        job = (n_permutations, seed)
-        return pair_kernels.permute_pairs(own, run, n_genes, min_copies, job)
+    def work(part: Part) -> tuple[pair_kernels.Permuted, Sums]:
+        labels = label_run(part.run, n_genes, settings)
+        done = pair_kernels.permute_pairs(labels, part.run, part.compartment, n_genes, job)
+        times = done.null_times.astype(np.int64)
+        sums = _summed([(done.null_codes, times, times * times)])
+        nothing = np.zeros(0, np.int64)
+        return done._replace(null_codes=nothing, null_times=nothing.astype(np.int32)), sums
 
-    parts = in_runs(work, None, gene, indptr)
-    counts = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
-    codes = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
-    share = np.concatenate([np.zeros(0, np.float32), *(part[2] for part in parts)])
-    distinct, at = np.unique(np.concatenate([observed, codes]), return_inverse=True)
-    seen, null = at[: len(observed)], at[len(observed) :]
-    p = share.astype(np.float64)
-    # p is itself estimated from so many draws; the factor makes p (1 - p) unbiased.
-    variance = p * (1 - p) * (n_permutations / (n_permutations - 1))
-    expected: DoubleArray = np.bincount(null, p, minlength=len(distinct)).astype(np.float64)
-    sd = np.sqrt(np.bincount(null, weights=variance, minlength=len(distinct)))
-    n_observed = np.bincount(seen, minlength=len(distinct))
+    parts: list[pair_kernels.Permuted] = []
+    sums: list[Sums] = []
+    for part, summed in in_runs(work, molecules, settings.dims):
+        parts.append(part)
+        # Put together now and then: kept apart, the runs of a large slide take a gigabyte.
+        sums = [_summed([*sums, summed])] if len(sums) == _KEPT_APART else [*sums, summed]
+    found, times = _observed(parts, settings, n_genes)
+    labels = found.labels
+    codes = labels.left.astype(np.int64) * n_genes + labels.right
+    seen, n_seen = np.unique(codes, return_counts=True)
+    nothing = np.zeros_like(seen)
+    distinct, total, squares = _summed([*sums, (seen, nothing, nothing)])
+    expected = total / n_permutations
+    # p is itself estimated from so many draws; the factor makes p (1 - p) unbiased. All sums are
+    # of whole numbers, so they do not depend on the order of the cells.
+    variance = (total - squares / n_permutations) / (n_permutations - 1)
+    sd = np.sqrt(variance)
+    observed = np.zeros(len(distinct), np.int64)
+    observed[np.searchsorted(distinct, seen)] = n_seen
     z = np.full(len(distinct), np.nan)
-    np.divide(n_observed - expected, sd, out=z, where=(sd > 0) & (expected >= _LEAST_EXPECTED))
+    np.divide(observed - expected, sd, out=z, where=(sd > 0) & (expected >= _LEAST_EXPECTED))
     return PairNull(
         left=(distinct // n_genes).astype(np.int32),
         right=(distinct % n_genes).astype(np.int32),
-        observed=n_observed,
+        observed=observed,
         expected=expected,
         sd=sd,
         z=z,
-        pairs=pairs,
-        share=_shares(pairs, seen, (counts, null, share)),
+        found=found,
+        share=(times / n_permutations).astype(np.float32),
     )
 
 
-def _shares(
-    pairs: GenePairs, seen: LongArray, null: tuple[LongArray, LongArray, FloatArray]
-) -> FloatArray:
-    """Look up each observed pair of each cell among that cell's permuted pairs."""
-    counts, code, share = null
-    width = 1 + max(int(seen.max(initial=0)), int(code.max(initial=0)))
-    # Both lists are ascending by (cell, pair), so one sorted search serves all cells.
-    known = np.repeat(np.arange(len(counts)), counts) * width + code
-    wanted = np.repeat(np.arange(pairs.n_cells), np.diff(pairs.indptr)) * width + seen
-    out = np.zeros(len(wanted), np.float32)
-    if not len(known):
-        return out
-    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    found = known[at] == wanted
-    out[found] = share[at[found]]
-    return out
+def _observed(
+    parts: list[pair_kernels.Permuted], settings: CooccurrenceSettings, n_genes: int
+) -> tuple[Cooccurrence, IntArray]:
+    """Return the co-occurrence, and the permutations with each pair of its labels."""
+    counts = np.concatenate([np.zeros(1, np.int64), *(part.counts for part in parts)])
+    codes = np.concatenate([np.zeros(0, np.int64), *(part.codes for part in parts)])
+    hits, times = (
+        np.concatenate([np.zeros(0, np.int32), *(getattr(part, name) for part in parts)])
+        for name in ("hits", "times")
+    )
+    pairs = pairs_of_codes(np.cumsum(counts), codes, n_genes)
+    found = Cooccurrence(settings, pairs, (hits / settings.n_seeds).astype(np.float32))
+    return found, times[found.is_label]
+
+
+def _summed(parts: list[Sums]) -> Sums:
+    codes, first, second = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(codes, kind="stable")
+    distinct, start = np.unique(codes[order], return_index=True)
+    if not len(distinct):
+        return distinct, first, second
+    return (
+        distinct,
+        np.add.reduceat(first[order], start),
+        np.add.reduceat(second[order], start),
+    )

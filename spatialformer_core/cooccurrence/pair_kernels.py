@@ -1,19 +1,40 @@
 """Numba kernels of gene pairs: which genes share a community, also under permuted labels.
 
-A file of its own for the same reason as `kernels`; see there.
+A file of its own for the same reason as `kernels`; see there. Transcripts come in canonical order.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numba as nb
 import numpy as np
 
-from spatialformer_core.arrays import BoolArray, FloatArray, IntArray, LongArray
-from spatialformer_core.cooccurrence.kernels import Run
+from spatialformer_core.arrays import BoolArray, IntArray, LongArray
+from spatialformer_core.cooccurrence.order_kernels import Run
+from spatialformer_core.cooccurrence.runs import Compartments
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+class Cell(NamedTuple):
+    """Transcripts of one cell."""
+
+    gene: IntArray
+    compartment: Compartments
+
+
+class Permuted(NamedTuple):
+    """Pairs of each cell and how often permuted labels give them."""
+
+    counts: LongArray  # observed pairs of each cell
+    codes: LongArray  # of the observed pairs, left * n_genes + right
+    hits: IntArray  # searches that found each observed pair
+    times: IntArray  # permutations with each observed pair
+    null_codes: LongArray  # pairs of any permutation, cell after cell
+    null_times: IntArray
 
 
 @nb.njit(cache=True, nogil=True)
@@ -43,36 +64,13 @@ def can_pair(run: Run, n_genes: int, min_copies: int) -> BoolArray:
 
 
 @nb.njit(cache=True, nogil=True)
-def _distinct(codes: LongArray) -> int:
-    """Sort, move the distinct values to the front, return how many there are."""
-    codes.sort()
-    n = 0
-    for k in range(len(codes)):
-        if n == 0 or codes[k] != codes[n - 1]:
-            codes[n] = codes[k]
-            n += 1
-    return n
-
-
-@nb.njit(cache=True, nogil=True)
-def _emit(
-    gene: IntArray, bounds: LongArray, min_copies: int, copies: IntArray, codes: LongArray
-) -> int:
-    """Write the distinct pairs of one cell, whose genes come grouped by community.
-
-    Returns how many there are; with too short a buffer, minus the length that is needed.
-    """
-    n = 0
-    kept = np.empty(len(gene), np.int32)
-    for c in range(len(bounds) - 1):
-        n_kept = _frequent(gene[bounds[c] : bounds[c + 1]], min_copies, copies, kept)
-        for a in range(n_kept):
-            for b in range(a + 1, n_kept):
-                if n < len(codes):
-                    low, high = min(kept[a], kept[b]), max(kept[a], kept[b])
-                    codes[n] = np.int64(low) * len(copies) + high
-                n += 1
-    return _distinct(codes[:n]) if n <= len(codes) else -n
+def _room(values: Any, used: int, more: int) -> Any:
+    """Return an array that begins as this one and has room for more values."""
+    if used + more <= len(values):
+        return values
+    longer = np.empty(2 * (used + more), values.dtype)
+    longer[:used] = values[:used]
+    return longer
 
 
 @nb.njit(cache=True, nogil=True)
@@ -96,25 +94,79 @@ def _by_community(label: IntArray, gene: IntArray) -> tuple[IntArray, LongArray]
 
 
 @nb.njit(cache=True, nogil=True)
+def _search_pairs(label: IntArray, gene: IntArray, min_copies: int, copies: IntArray) -> LongArray:
+    """Return the distinct pairs of one cell and one search, ascending."""
+    grouped, bounds = _by_community(label, gene)
+    kept, ends = np.empty(len(grouped), np.int32), np.zeros(len(bounds), np.int64)
+    n = 0
+    for c in range(len(bounds) - 1):
+        members = grouped[bounds[c] : bounds[c + 1]]
+        found = _frequent(members, min_copies, copies, kept[ends[c] :])
+        ends[c + 1] = ends[c] + found
+        n += found * (found - 1) // 2
+    codes, k = np.empty(n, np.int64), 0
+    for c in range(len(bounds) - 1):
+        for a in range(ends[c], ends[c + 1]):
+            for b in range(a + 1, ends[c + 1]):
+                low, high = min(kept[a], kept[b]), max(kept[a], kept[b])
+                codes[k] = np.int64(low) * len(copies) + high
+                k += 1
+    codes.sort()
+    k = 0
+    for i in range(n):
+        if k == 0 or codes[i] != codes[k - 1]:
+            codes[k] = codes[i]
+            k += 1
+    return codes[:k]
+
+
+@nb.njit(cache=True, nogil=True)
+def _tally(codes: LongArray) -> tuple[LongArray, IntArray]:
+    """Sort; return the distinct values (in place) and how often each is there."""
+    codes.sort()
+    times, k = np.zeros(len(codes), np.int32), 0
+    for i in range(len(codes)):
+        if k == 0 or codes[i] != codes[k - 1]:
+            codes[k] = codes[i]
+            k += 1
+        times[k - 1] += 1
+    return codes[:k], times[:k]
+
+
+@nb.njit(cache=True, nogil=True)
+def _cell_pairs(
+    labels: IntArray, gene: IntArray, min_copies: int, copies: IntArray
+) -> tuple[LongArray, IntArray]:
+    """Return the pairs of one cell and how many searches found each, ascending."""
+    codes = _search_pairs(labels[0], gene, min_copies, copies)
+    if len(labels) == 1:
+        return codes, np.ones(len(codes), np.int32)
+    n = len(codes)
+    for search in range(1, len(labels)):
+        found = _search_pairs(labels[search], gene, min_copies, copies)
+        codes = _room(codes, n, len(found))
+        codes[n : n + len(found)] = found
+        n += len(found)
+    return _tally(codes[:n])
+
+
+@nb.njit(cache=True, nogil=True)
 def find_pairs(
     labels: IntArray, run: Run, n_genes: int, min_copies: int
-) -> tuple[LongArray, LongArray]:
-    """Return the number of pairs of each cell and their codes ``left * n_genes + right``."""
+) -> tuple[LongArray, LongArray, IntArray]:
+    """Return the number of pairs of each cell, their codes and how many searches found each."""
     n_cells = len(run.indptr) - 1
     counts, copies = np.zeros(n_cells, np.int64), np.zeros(n_genes, np.int32)
-    codes, k = np.empty(1 << 12, np.int64), 0
+    codes, hits, k = np.empty(1 << 10, np.int64), np.empty(1 << 10, np.int32), 0
     for cell in range(n_cells):
         start, stop = run.indptr[cell], run.indptr[cell + 1]
-        grouped, bounds = _by_community(labels[start:stop], run.gene[start:stop])
-        found = _emit(grouped, bounds, min_copies, copies, codes[k:])
-        if found < 0:
-            grown = np.empty(2 * (k - found), np.int64)
-            grown[:k] = codes[:k]
-            codes = grown
-            found = _emit(grouped, bounds, min_copies, copies, codes[k:])
-        counts[cell] = found
-        k += found
-    return counts, codes[:k]
+        found, times = _cell_pairs(labels[:, start:stop], run.gene[start:stop], min_copies, copies)
+        n = len(found)
+        codes, hits = _room(codes, k, n), _room(hits, k, n)
+        codes[k : k + n], hits[k : k + n] = found, times
+        counts[cell] = n
+        k += n
+    return counts, codes[:k], hits[:k]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -134,49 +186,77 @@ def _shuffle(values: IntArray, state: np.uint64) -> np.uint64:
 
 
 @nb.njit(cache=True, nogil=True)
-def permute_pairs(
-    labels: IntArray, run: Run, n_genes: int, min_copies: int, job: tuple[int, int]
-) -> tuple[LongArray, LongArray, FloatArray]:
-    """Return for each cell the pairs seen in any permutation and the share of permutations.
+def _stream(gene: IntArray, seed: int, first: IntArray) -> np.uint64:
+    """Return a number made of the pattern in which a cell's genes repeat.
 
-    ``job``: number of permutations, seed. A cell's stream begins at a number made of its own
-    genes, so that it does not depend on which other cells there are.
+    It depends neither on the names of the genes nor on other cells. ``first`` comes and goes as
+    zeros.
     """
-    n_permutations, seed = job
+    state, n = _mix(np.uint64(seed) + _GOLDEN), 0
+    for g in gene:
+        if first[g] == 0:
+            n += 1
+            first[g] = n
+        state = _mix(state + np.uint64(first[g]) * _MIX_1)
+    for g in gene:
+        first[g] = 0
+    return state
+
+
+@nb.njit(cache=True, nogil=True)
+def _null_pairs(
+    labels: IntArray, cell: Cell, job: tuple[int, int, int], zeros: IntArray
+) -> tuple[LongArray, IntArray]:
+    """Return the pairs of one cell under permutations and how many permutations have each.
+
+    Genes change place within their compartment. ``job``: copies, permutations, seed.
+    """
+    min_copies, n_permutations, seed = job
+    state = _stream(cell.gene, seed, zeros)
+    place = np.argsort(cell.compartment, kind="mergesort")
+    pool, shuffled = cell.gene[place], np.empty(len(place), np.int32)
+    codes, n = np.empty(1 << 8, np.int64), 0
+    for _ in range(n_permutations):
+        first = 0
+        for i in range(1, len(place) + 1):
+            if i == len(place) or cell.compartment[place[i]] != cell.compartment[place[first]]:
+                state = _shuffle(pool[first:i], state)
+                first = i
+        for i in range(len(place)):
+            shuffled[place[i]] = pool[i]
+        found, hits = _cell_pairs(labels, shuffled, min_copies, zeros)
+        codes = _room(codes, n, len(found))
+        for i in range(len(found)):
+            codes[n] = found[i]
+            # As in the data, a pair counts if most searches find it.
+            n += 2 * hits[i] > len(labels)
+    return _tally(codes[:n])
+
+
+@nb.njit(cache=True, nogil=True)
+def permute_pairs(
+    labels: IntArray, run: Run, compartment: Compartments, n_genes: int, job: tuple[int, int, int]
+) -> Permuted:
+    """Compare each cell's pairs with permuted labels; ``job``: copies, permutations, seed."""
     n_cells = len(run.indptr) - 1
-    counts, copies = np.zeros(n_cells, np.int64), np.zeros(n_genes, np.int32)
-    codes, share, k = np.empty(1 << 12, np.int64), np.empty(1 << 12, np.float32), 0
-    scratch = np.empty(1 << 12, np.int64)
+    counts, zeros = np.zeros(n_cells, np.int64), np.zeros(n_genes, np.int32)
+    codes, hits, times = np.empty(8, np.int64), np.empty(8, np.int32), np.empty(8, np.int32)
+    null_codes, null_times = np.empty(8, np.int64), np.empty(8, np.int32)
+    k, n = 0, 0
     for cell in range(n_cells):
-        start, stop = run.indptr[cell], run.indptr[cell + 1]
-        grouped, bounds = _by_community(labels[start:stop], run.gene[start:stop])
-        grouped.sort()
-        state = _mix(np.uint64(seed) + _GOLDEN)
-        for g in grouped:
-            state = _mix(state + np.uint64(g) * _MIX_1)
-        n = 0
-        for _ in range(n_permutations):
-            state = _shuffle(grouped, state)
-            found = _emit(grouped, bounds, min_copies, copies, scratch[n:])
-            if found < 0:
-                grown = np.empty(2 * (n - found), np.int64)
-                grown[:n] = scratch[:n]
-                scratch = grown
-                found = _emit(grouped, bounds, min_copies, copies, scratch[n:])
-            n += found
-        seen = scratch[:n]
-        seen.sort()
-        if k + n > len(codes):
-            wider, shares = np.empty(2 * (k + n), np.int64), np.empty(2 * (k + n), np.float32)
-            wider[:k], shares[:k] = codes[:k], share[:k]
-            codes, share = wider, shares
-        first = k
-        for i in range(n):
-            if k == first or codes[k - 1] != seen[i]:
-                codes[k], share[k] = seen[i], 0.0
-                k += 1
-            share[k - 1] += 1.0
-        for i in range(first, k):
-            share[i] /= n_permutations
-        counts[cell] = k - first
-    return counts, codes[:k], share[:k]
+        at = slice(run.indptr[cell], run.indptr[cell + 1])
+        found, votes = _cell_pairs(labels[:, at], run.gene[at], job[0], zeros)
+        null, often = _null_pairs(labels[:, at], Cell(run.gene[at], compartment[at]), job, zeros)
+        null_codes, null_times = _room(null_codes, n, len(null)), _room(null_times, n, len(null))
+        null_codes[n : n + len(null)], null_times[n : n + len(null)] = null, often
+        n += len(null)
+        codes, hits = _room(codes, k, len(found)), _room(hits, k, len(found))
+        times = _room(times, k, len(found))
+        for i in range(len(found)):
+            codes[k], hits[k], times[k] = found[i], votes[i], 0
+            where = np.searchsorted(null, found[i])
+            if where < len(null) and null[where] == found[i]:
+                times[k] = often[where]
+            k += 1
+        counts[cell] = len(found)
+    return Permuted(counts, codes[:k], hits[:k], times[:k], null_codes[:n], null_times[:n])

@@ -2,20 +2,106 @@
 
 Transcripts of a cell at most 5 um apart are linked, Louvain communities of this graph are the
 neighbourhoods, and two genes co-occur if each has at least 3 copies in one community.
+
+Which of many equally good partitions Louvain finds depends on the order of its visits: of the pairs
+found with two orders about four in five agree. A consensus of several orders (``n_seeds``) agrees
+better with another consensus; a pair is then a label if most searches find it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spatialformer_core.arrays import GenePairs, IntArray, LongArray
+from spatialformer_core.arrays import BoolArray, FloatArray, GenePairs, IntArray, LongArray
+from spatialformer_core.config import validate
 from spatialformer_core.cooccurrence import kernels, pair_kernels
-from spatialformer_core.cooccurrence.kernels import Run
-from spatialformer_core.cooccurrence.runs import check_genes, in_runs
-from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.cooccurrence.dense_kernels import merge_dense
+from spatialformer_core.cooccurrence.link_kernels import link
+from spatialformer_core.cooccurrence.order_kernels import Run, visit_orders
+from spatialformer_core.cooccurrence.runs import Molecules, Part, in_runs
+from spatialformer_core.cooccurrence.settings import CooccurrenceSettings
+
+Counts = NDArray[np.int64]
+DEFAULT = CooccurrenceSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Cooccurrence:
+    """Which genes sit together in each cell, and how that was found.
+
+    Attributes
+    ----------
+    settings
+        Radius, copies, dimensions, searches and seed; where they differ, results are not put
+        together.
+    pairs
+        Every pair that any search found. A cell without a pair has an empty row.
+    share
+        Of the searches that found each pair, shape ``(n_pairs,)``.
+    """
+
+    settings: CooccurrenceSettings
+    pairs: GenePairs
+    share: FloatArray
+
+    @property
+    def is_label(self) -> BoolArray:
+        """Which of the pairs more than half of the searches found, shape ``(n_pairs,)``."""
+        return np.asarray(self.share > 0.5, np.bool_)
+
+    @property
+    def labels(self) -> GenePairs:
+        """The pairs that more than half of the searches found; every cell stays."""
+        keep = self.is_label
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])
+        return GenePairs(before[self.pairs.indptr], self.pairs.left[keep], self.pairs.right[keep])
+
+    @property
+    def agreement(self) -> float:
+        """Jaccard index that two of the searches are expected to have, averaged over cells.
+
+        NaN for a single search and where no cell has a pair. The expected number of common pairs
+        is divided by that of all pairs of two searches, drawn without replacement.
+        """
+        n = self.settings.n_seeds
+        if n == 1:
+            return float("nan")
+        hits = np.rint(self.share.astype(np.float64) * n)
+        cell = np.repeat(np.arange(self.pairs.n_cells), np.diff(self.pairs.indptr))
+        common = np.bincount(cell, hits * (hits - 1))
+        either = np.bincount(cell, n * (n - 1) - (n - hits) * (n - hits - 1))
+        some = either > 0
+        return float(np.mean(common[some] / either[some])) if some.any() else float("nan")
+
+
+def find_cooccurrence(
+    molecules: Molecules, settings: CooccurrenceSettings = DEFAULT
+) -> Cooccurrence:
+    """Find the gene pairs that co-occur in each cell.
+
+    The result is deterministic and depends neither on the order of transcripts, cells or genes,
+    nor on the number of threads, nor on where the slide lies and how it is turned.
+
+    Raises
+    ------
+    SpatialFormerError
+        If z is asked for and missing, or a position is not finite.
+    """
+
+    def work(part: Part) -> tuple[Counts, LongArray, IntArray]:
+        labels = label_run(part.run, molecules.n_genes, settings)
+        return pair_kernels.find_pairs(labels, part.run, molecules.n_genes, settings.min_copies)
+
+    parts = list(in_runs(work, molecules, settings.dims))
+    counts = np.concatenate([np.zeros(1, np.int64), *(part[0] for part in parts)])
+    codes = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
+    hits = np.concatenate([np.zeros(0, np.int32), *(part[2] for part in parts)])
+    pairs = pairs_of_codes(np.cumsum(counts), codes, molecules.n_genes)
+    return Cooccurrence(settings, pairs, (hits / settings.n_seeds).astype(np.float32))
 
 
 def cooccurring_pairs(
@@ -28,27 +114,14 @@ def cooccurring_pairs(
     min_copies: int = 3,
     dims: Literal[2, 3] = 2,
 ) -> GenePairs:
-    """Find the gene pairs that co-occur in each cell.
-
-    The result is deterministic and depends neither on the order of transcripts, cells or genes,
-    nor on the number of threads, nor on where the slide lies and how it is turned.
+    """Find the gene pairs that co-occur in each cell, with a single search.
 
     Parameters
     ----------
-    xyz_um
-        Transcript positions, grouped by cell, shape ``(m, 2)`` or ``(m, 3)``.
-    gene
-        Gene column of each transcript, shape ``(m,)``.
-    indptr
-        Where each cell's transcripts begin, shape ``(n_cells + 1,)``.
-    n_genes
-        Size of the panel.
-    radius_um
-        Largest distance of linked transcripts.
-    min_copies
-        Copies that each of the two genes needs in one community.
-    dims
-        2 as in the paper, or 3 as a sensitivity run.
+    xyz_um, gene, indptr, n_genes
+        See `Molecules`.
+    radius_um, min_copies, dims
+        See `CooccurrenceSettings`.
 
     Returns
     -------
@@ -60,113 +133,45 @@ def cooccurring_pairs(
     SpatialFormerError
         If shapes or values are not valid, or z is asked for and missing.
     """
-    _check(xyz_um, gene, indptr, radius_um, dims)
-    check_genes(gene, indptr, n_genes)
-    _check_copies(min_copies)
-
-    def work(at: slice, run: Run) -> tuple[LongArray, LongArray]:
-        wanted = pair_kernels.can_pair(run, n_genes, min_copies)
-        labels = kernels.find_communities(run, float(radius_um), wanted)
-        return pair_kernels.find_pairs(labels, run, n_genes, min_copies)
-
-    return _joined(in_runs(work, xyz_um[:, :dims], gene, indptr), n_genes)
+    values = {"radius_um": radius_um, "min_copies": min_copies, "dims": dims}
+    settings = validate(CooccurrenceSettings, values, "co-occurrence")
+    return find_cooccurrence(Molecules(xyz_um, gene, indptr, n_genes), settings).pairs
 
 
-def communities(
-    xyz_um: NDArray[np.floating],
-    gene: NDArray[np.integer],
-    indptr: LongArray,
-    *,
-    radius_um: float = 5.0,
-    dims: Literal[2, 3] = 2,
-) -> IntArray:
-    """Return each transcript's community, numbered from 0 within its cell, shape ``(m,)``.
+def communities(molecules: Molecules, settings: CooccurrenceSettings = DEFAULT) -> IntArray:
+    """Return each transcript's community, numbered from 0 within its cell.
 
-    Parameters are those of `cooccurring_pairs`. ``gene`` only orders transcripts at equal
-    positions.
+    ``gene`` only orders transcripts at equal positions.
+
+    Returns
+    -------
+    IntArray
+        Shape ``(n_seeds, m)``, -1 for transcripts of cells that are not looked at.
     """
-    _check(xyz_um, gene, indptr, radius_um, dims)
-    check_genes(gene, indptr, 1 + int(gene.max(initial=0)))
-    labels = np.empty(len(gene), np.int32)
+    out = np.full((settings.n_seeds, len(molecules.gene)), kernels.UNASSIGNED, np.int32)
 
-    def work(at: slice, run: Run) -> None:
-        every = np.ones(len(run.indptr) - 1, np.bool_)
-        labels[at] = kernels.find_communities(run, float(radius_um), every)
+    def work(part: Part) -> None:
+        every = np.ones(len(part.run.indptr) - 1, np.bool_)
+        out[:, part.source] = _label(part.run, every, settings)
 
-    in_runs(work, xyz_um[:, :dims], gene, indptr)
-    return labels
-
-
-def pairs_from_communities(
-    labels: IntArray,
-    gene: NDArray[np.integer],
-    indptr: LongArray,
-    *,
-    n_genes: int,
-    min_copies: int = 3,
-) -> GenePairs:
-    """Return the pairs of genes with enough copies in one community.
-
-    Parameters
-    ----------
-    labels
-        Community of each transcript within its cell, -1 for none, shape ``(m,)``.
-    gene, indptr, n_genes, min_copies
-        As in `cooccurring_pairs`.
-    """
-    check_genes(gene, indptr, n_genes)
-    check_labels(labels, gene)
-    _check_copies(min_copies)
-
-    def work(at: slice, run: Run) -> tuple[LongArray, LongArray]:
-        own = np.array(labels[at], np.int32)
-        return pair_kernels.find_pairs(own, run, n_genes, min_copies)
-
-    return _joined(in_runs(work, None, gene, indptr), n_genes)
+    for _ in in_runs(work, molecules, settings.dims):
+        pass
+    return out
 
 
-def check_labels(labels: IntArray, gene: NDArray[np.integer]) -> None:
-    """Refuse labels that are not one community per transcript."""
-    if labels.shape != gene.shape:
-        raise SpatialFormerError(
-            f"{labels.size:,} communities were given for {gene.size:,} transcripts."
-        )
-    if labels.size and not -1 <= int(labels.min()) <= int(labels.max()) < labels.size:
-        raise SpatialFormerError("A community's number lies outside the transcripts' range.")
+def label_run(run: Run, n_genes: int, settings: CooccurrenceSettings) -> IntArray:
+    """Return the communities of a run, none for cells that cannot have a pair."""
+    return _label(run, pair_kernels.can_pair(run, n_genes, settings.min_copies), settings)
 
 
-def _joined(parts: list[tuple[LongArray, LongArray]], n_genes: int) -> GenePairs:
-    counts = np.concatenate([np.zeros(1, np.int64), *(part[0] for part in parts)])
-    codes = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
-    left, right = np.divmod(codes, n_genes)
-    return GenePairs(np.cumsum(counts), left.astype(np.int32), right.astype(np.int32))
+def _label(run: Run, wanted: BoolArray, settings: CooccurrenceSettings) -> IntArray:
+    links = link(run, float(settings.radius_um), wanted)
+    visits = visit_orders(run, (settings.n_seeds, settings.seed))
+    merged = merge_dense(links, run, visits)
+    return kernels.find_communities(links, merged, run, visits, wanted)
 
 
-def _check(
-    xyz_um: NDArray[np.floating],
-    gene: NDArray[np.integer],
-    indptr: LongArray,
-    radius_um: float,
-    dims: int,
-) -> None:
-    if dims not in (2, 3) or xyz_um.ndim != 2 or len(xyz_um) != len(gene):
-        raise SpatialFormerError(
-            f"Positions of shape {xyz_um.shape} were given for {len(gene):,} transcripts "
-            f"in {dims} dimensions."
-        )
-    if xyz_um.shape[1] < dims:
-        raise SpatialFormerError(
-            "Co-occurrence in 3 dimensions needs the z position of the transcripts.",
-            fix="Use dims=2.",
-        )
-    if not np.isfinite(xyz_um).all():
-        raise SpatialFormerError("A transcript's position is not finite.")
-    if not (np.isfinite(radius_um) and radius_um > 0):
-        raise SpatialFormerError(f"The radius of {radius_um} um is not positive.")
-    if len(indptr) < 1:
-        raise SpatialFormerError("The cells' row pointers are empty.")
-
-
-def _check_copies(min_copies: int) -> None:
-    if min_copies < 1:
-        raise SpatialFormerError(f"min_copies is {min_copies}, it must be at least 1.")
+def pairs_of_codes(indptr: LongArray, codes: LongArray, n_genes: int) -> GenePairs:
+    """Return the pairs of codes ``left * n_genes + right``."""
+    left, right = (codes // n_genes).astype(np.int32), (codes % n_genes).astype(np.int32)
+    return GenePairs(indptr, left, right)

@@ -5,49 +5,40 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from spatialformer_core import __version__, files
-from spatialformer_core.arrays import GenePairs, LongArray
-from spatialformer_core.config import FrozenModel
+from spatialformer_core.arrays import GenePairs
+from spatialformer_core.cooccurrence import settings as found_by
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.progress import Cancel, Progress, check, never, silent
 
 if TYPE_CHECKING:
-    from spatialformer_core.cooccurrence import PairNull
+    from spatialformer_core.cooccurrence import Cooccurrence, PairNull
     from spatialformer_core.slides import Slide
 
 _MIN_CELLS_SHOWN = 10
 PAIRS, CELLS, FACTS = "pairs.parquet", "cells.parquet", "cooccurrence.json"
 
 
-class CooccurrenceSettings(FrozenModel):
-    """How co-occurrence is measured (paper section 4.3).
+class CooccurrenceSettings(found_by.CooccurrenceSettings):
+    """How co-occurrence is measured, and what it is compared with.
 
     Attributes
     ----------
-    radius_um
-        Largest distance of linked transcripts.
-    min_copies
-        Copies that each gene of a pair needs in one community.
-    dims
-        2 as in the paper, 3 as a sensitivity run.
     permutations
         Permutations of the gene labels over fixed positions, which tell what follows from the
-        counts alone; 0 leaves the comparison out.
+        counts alone; 0 leaves the comparison out. Where the slide knows which transcripts lie over
+        a nucleus, labels are also permuted within nucleus and cytoplasm.
     seed
-        Of the permutations.
+        Of the permutations, and of the orders of visits where several searches vote.
     """
 
-    radius_um: float = Field(default=5.0, gt=0, le=50)
-    min_copies: int = Field(default=3, ge=1, le=100)
-    dims: Literal[2, 3] = 2
     permutations: int = Field(default=20, ge=0, le=1000)
-    seed: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +75,11 @@ def write_cooccurrence(
 ) -> CooccurrenceReport:
     """Measure co-occurrence in the cells that pass quality control and write the tables.
 
-    ``pairs.parquet`` holds ``gene_left gene_right cells expected z`` (the last two compare with
-    permuted labels), ``cells.parquet`` ``cell_id gene_left gene_right`` of every cell, and
-    ``cooccurrence.json`` settings and provenance.
+    ``pairs.parquet`` holds ``gene_left gene_right cells`` and, compared with permuted labels,
+    ``expected z`` and ``expected_within z_within`` (labels permuted within nucleus and cytoplasm,
+    where the slide tells the two apart). ``cells.parquet`` holds ``cell_id gene_left gene_right
+    share`` of the pairs of every cell (share of the searches that found it, more than half), and
+    ``cooccurrence.json`` settings and provenance. Cells without a pair count among the cells.
 
     Parameters
     ----------
@@ -107,15 +100,20 @@ def write_cooccurrence(
             where=slide.meta.slide_id,
             fix="Ingest the slide again with lower thresholds.",
         )
-    pairs, null = _measure(slide, cells, settings, progress, cancel)
+    found, nulls = _measure(slide, cells, settings, progress, cancel)
     check(cancel)
     progress(0.9, 1.0, "Writing the tables")
-    table = _pair_columns(pairs, null, slide.genes)
+    pairs = found.labels
+    table = _pair_columns(pairs, nulls, slide.genes)
     _write_parquet(out / PAIRS, table)
-    row = np.repeat(cells, np.diff(pairs.indptr))
     genes = np.array(slide.genes)
-    columns = {"gene_left": genes[pairs.left], "gene_right": genes[pairs.right]}
-    _write_parquet(out / CELLS, {"cell_id": slide.cell_ids[row], **columns})
+    columns = {
+        "cell_id": slide.cell_ids[np.repeat(cells, np.diff(pairs.indptr))],
+        "gene_left": genes[pairs.left],
+        "gene_right": genes[pairs.right],
+        "share": found.share[found.is_label],
+    }
+    _write_parquet(out / CELLS, columns)
     report = CooccurrenceReport(
         slide_id=slide.meta.slide_id,
         cells=len(cells),
@@ -127,6 +125,7 @@ def write_cooccurrence(
         "settings": settings.model_dump(mode="json"),
         "version": __version__,
         "simulated": slide.meta.simulated,
+        "agreement": None if math.isnan(found.agreement) else found.agreement,
         "qc": slide.meta.qc.model_dump(mode="json"),
     }
     counts = {"cells": report.cells, "cells_with_pairs": report.cells_with_pairs}
@@ -141,60 +140,68 @@ def _measure(
     settings: CooccurrenceSettings,
     progress: Progress,
     cancel: Cancel,
-) -> tuple[GenePairs, PairNull | None]:
-    from spatialformer_core.cooccurrence import communities, pairs_from_communities, permuted_pairs
+) -> tuple[Cooccurrence, list[PairNull]]:
+    """Return the co-occurrence and what it is compared with, if anything."""
+    from dataclasses import replace
 
-    progress(0.0, 1.0, "Reading the transcripts")
-    xyz_um, gene, indptr = _transcripts_of(slide, cells)
+    from spatialformer_core.cooccurrence import Molecules, find_cooccurrence, permuted_pairs
+
     check(cancel)
-    progress(0.1, 1.0, "Finding the communities")
-    labels = communities(xyz_um, gene, indptr, radius_um=settings.radius_um, dims=settings.dims)
-    check(cancel)
-    limits = {"n_genes": len(slide.genes), "min_copies": settings.min_copies}
-    if not settings.permutations:
-        return pairs_from_communities(labels, gene, indptr, **limits), None
-    progress(0.3, 1.0, f"Permuting the genes {settings.permutations} times")
-    null = permuted_pairs(
-        labels,
-        gene,
-        indptr,
-        n_permutations=max(2, settings.permutations),
-        seed=settings.seed,
-        **limits,
+    transcripts = slide.transcripts_by_cell()
+    molecules = Molecules(
+        transcripts.xyz_um, transcripts.gene, transcripts.indptr, len(slide.genes), cells=cells
     )
-    return null.pairs, null
-
-
-def _transcripts_of(
-    slide: Slide, cells: NDArray[np.intp]
-) -> tuple[NDArray[np.float32], NDArray[np.int32], LongArray]:
-    """Return the transcripts of some cells, still sorted by cell."""
-    found = slide.transcripts_by_cell()
-    lengths = np.diff(found.indptr)[cells]
-    indptr = np.zeros(len(cells) + 1, np.int64)
-    np.cumsum(lengths, out=indptr[1:])
-    source = np.repeat(found.indptr[cells] - indptr[:-1], lengths) + np.arange(indptr[-1])
-    return found.xyz_um[source], found.gene[source].astype(np.int32), indptr
+    progress(0.1, 1.0, "Finding the communities")
+    if not settings.permutations:
+        return find_cooccurrence(molecules, settings), []
+    n = max(2, settings.permutations)
+    nulls = []
+    for number, compartment in enumerate((None, transcripts.overlaps_nucleus)):
+        if number and compartment is None:
+            continue
+        check(cancel)
+        where = " within nucleus and cytoplasm" if number else ""
+        progress(0.1 + 0.4 * number, 1.0, f"Permuting the genes {n} times{where}")
+        part = replace(molecules, compartment=compartment)
+        nulls.append(permuted_pairs(part, settings, n_permutations=n, seed=settings.seed))
+    return nulls[0].found, nulls
 
 
 def _pair_columns(
-    pairs: GenePairs, null: PairNull | None, genes: tuple[str, ...]
+    pairs: GenePairs, nulls: list[PairNull], genes: tuple[str, ...]
 ) -> dict[str, NDArray[Any]]:
     names = np.array(genes)
-    if null is not None:
-        order = np.argsort(-np.nan_to_num(null.z, nan=-np.inf), kind="stable")
-        return {
-            "gene_left": names[null.left[order]],
-            "gene_right": names[null.right[order]],
-            "cells": null.observed[order],
-            "expected": null.expected[order],
-            "z": null.z[order],
-        }
-    codes = pairs.left.astype(np.int64) * len(genes) + pairs.right
-    distinct, counts = np.unique(codes, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    left, right = np.divmod(distinct[order], len(genes))
-    return {"gene_left": names[left], "gene_right": names[right], "cells": counts[order]}
+    if not nulls:
+        codes = pairs.left.astype(np.int64) * len(genes) + pairs.right
+        distinct, counts = np.unique(codes, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        left, right = np.divmod(distinct[order], len(genes))
+        return {"gene_left": names[left], "gene_right": names[right], "cells": counts[order]}
+    null = nulls[0]
+    order = np.argsort(-np.nan_to_num(null.z, nan=-np.inf), kind="stable")
+    columns = {
+        "gene_left": names[null.left[order]],
+        "gene_right": names[null.right[order]],
+        "cells": null.observed[order],
+        "expected": null.expected[order],
+        "z": null.z[order],
+    }
+    for within in nulls[1:]:
+        expected, z = _beside(null, within, len(genes))
+        columns |= {"expected_within": expected[order], "z_within": z[order]}
+    return columns
+
+
+def _beside(
+    null: PairNull, other: PairNull, n_genes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what another null expects of the pairs of this one, and its z."""
+    codes, others = (one.left.astype(np.int64) * n_genes + one.right for one in (null, other))
+    # A pair that no permutation of the other gave is expected in no cell.
+    expected, z = np.zeros(len(codes)), np.full(len(codes), np.nan)
+    _, here, there = np.intersect1d(codes, others, assume_unique=True, return_indices=True)
+    expected[here], z[here] = other.expected[there], other.z[there]
+    return expected, z
 
 
 def _top(table: dict[str, NDArray[Any]], n: int = 10) -> list[dict[str, Any]]:

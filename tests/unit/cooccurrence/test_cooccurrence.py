@@ -11,11 +11,15 @@ from scipy.spatial import cKDTree
 
 from spatialformer_core.arrays import GenePairs
 from spatialformer_core.cooccurrence import (
+    CooccurrenceSettings,
+    Molecules,
     communities,
     cooccurring_pairs,
-    pairs_from_communities,
+    find_cooccurrence,
+    link_kernels,
+    order_kernels,
+    runs,
 )
-from spatialformer_core.cooccurrence import kernels as k
 from spatialformer_core.errors import SpatialFormerError
 
 A, B, C, D = range(4)
@@ -26,6 +30,10 @@ class Cells:
     xyz: NDArray[np.float32]
     gene: NDArray[np.int32]
     indptr: NDArray[np.int64]
+
+    @property
+    def molecules(self) -> Molecules:
+        return Molecules(self.xyz, self.gene, self.indptr, 12)
 
     @property
     def cells(self) -> list[slice]:
@@ -104,25 +112,34 @@ def test_depth_separates_only_in_three_dimensions() -> None:
     assert pair_sets(cooccurring_pairs(xyz, gene, ends, n_genes=2, dims=3)) == [set()]
 
 
-def test_links_are_those_within_the_radius() -> None:
+@pytest.mark.parametrize("radius", [5.0, 0.8])
+def test_links_are_those_within_the_radius(radius: float) -> None:
+    # At 0.8 um so few are linked that they are kept as lists, not as bits.
     cells = random_cells(8, 60)
-    for at in cells.cells:
-        position = cells.xyz[at].astype(np.float64)
-        run = k.Run(position, cells.gene[at], np.array([0, len(position)]))
-        order, distance = k._canonical_order(run, 0, len(position))
-        indptr, indices = k._link(run, order, distance, 5.0, np.empty(1, np.int32))
-        found = {
-            (int(order[i]), int(order[j]))
-            for i in range(len(position))
-            for j in indices[indptr[i] : indptr[i + 1]]
-        }
-        expected = cKDTree(position).query_pairs(5.0)
+    run = order_kernels.Run(cells.xyz.astype(np.float64), cells.gene, cells.indptr)
+    wanted = np.arange(8) != 3
+    links = link_kernels.link(run, radius, wanted)
+    n_dense = 0
+    for cell, at in enumerate(cells.cells):
+        words = links.bits[links.first_word[cell] : links.first_word[cell + 1]]
+        n = at.stop - at.start
+        found = {(i, int(j)) for i in range(n) for j in row_of(links, at.start + i)}
+        if len(words):
+            n_dense += 1
+            bits = np.unpackbits(words.view(np.uint8).reshape(n, -1), axis=1, bitorder="little")
+            found = set(zip(*(part.tolist() for part in np.nonzero(bits)), strict=True))
+        expected = cKDTree(run.position[at]).query_pairs(radius) if wanted[cell] else set()
         assert found == expected | {(b, a) for a, b in expected}
+    assert n_dense == (7 if radius == 5.0 else 0)
+
+
+def row_of(links: link_kernels.Links, i: int) -> NDArray[np.int32]:
+    return links.indices[links.indptr[i] : links.indptr[i + 1]]
 
 
 def test_pairs_match_brute_force() -> None:
     cells = random_cells(40, 70)
-    labels = communities(cells.xyz, cells.gene, cells.indptr)
+    labels = communities(cells.molecules)[0]
     pairs = pair_sets(cooccurring_pairs(cells.xyz, cells.gene, cells.indptr, n_genes=12))
     for at, found in zip(cells.cells, pairs, strict=True):
         table = np.zeros((labels[at].max(initial=0) + 1, 12), int)
@@ -198,10 +215,22 @@ def test_threads_and_runs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     for threads, size in ((1, 100_000), (4, 100), (3, 777)):
         monkeypatch.setattr("numba.core.config.NUMBA_NUM_THREADS", threads)
         monkeypatch.setattr("spatialformer_core.cooccurrence.runs._RUN_TRANSCRIPTS", size)
-        found = cooccurring_pairs(cells.xyz, cells.gene, cells.indptr, n_genes=12)
-        labels = communities(cells.xyz, cells.gene, cells.indptr)
-        results.append([part.tobytes() for part in (found.indptr, found.left, found.right, labels)])
+        found = find_cooccurrence(cells.molecules, CooccurrenceSettings(n_seeds=3))
+        labels = communities(cells.molecules)
+        parts = (found.pairs.indptr, found.pairs.left, found.pairs.right, found.share, labels)
+        results.append([part.tobytes() for part in parts])
     assert results[0] == results[1] == results[2]
+
+
+def test_chosen_cells_are_found_as_if_alone() -> None:
+    cells = random_cells(30, 50, seed=5)
+    whole = pair_sets(find_cooccurrence(cells.molecules).pairs)
+    chosen = np.array([17, 3, 4, 29])
+    some = Molecules(cells.xyz, cells.gene, cells.indptr, 12, cells=chosen)
+    assert pair_sets(find_cooccurrence(some).pairs) == [whole[cell] for cell in chosen]
+    labels = communities(some)[0]
+    for cell, at in enumerate(cells.cells):
+        assert (labels[at] >= 0).all() == (cell in chosen)
 
 
 def test_modularity_is_on_par_with_python_louvain() -> None:
@@ -209,7 +238,7 @@ def test_modularity_is_on_par_with_python_louvain() -> None:
     import networkx as nx
 
     cells = random_cells(60, 90, seed=7)
-    labels = communities(cells.xyz, cells.gene, cells.indptr)
+    labels = communities(cells.molecules)[0]
     ours, theirs = [], []
     for at in cells.cells:
         n = at.stop - at.start
@@ -226,14 +255,14 @@ def test_modularity_is_on_par_with_python_louvain() -> None:
 def test_two_cliques_joined_by_one_edge_are_two_communities() -> None:
     # 0-1-2 and 3-4-5 are triangles; 2-3 is 4.9 um long.
     xy = np.array([[0, 0], [1, 0], [2, 0.5], [6.9, 0.5], [8, 0], [9, 0]], np.float32)
-    labels = communities(xy, np.arange(6, dtype=np.int32), np.array([0, 6]))
+    labels = communities(Molecules(xy, np.arange(6), np.array([0, 6]), 6))[0]
     assert labels[0] == labels[1] == labels[2] != labels[3]
     assert labels[3] == labels[4] == labels[5]
 
 
 def test_cells_without_links_and_without_transcripts() -> None:
     xy = np.array([[0, 0], [10, 0], [20, 0]], np.float32)
-    labels = communities(xy, np.zeros(3, np.int32), np.array([0, 0, 3, 3]))
+    labels = communities(Molecules(xy, np.zeros(3, np.int32), np.array([0, 0, 3, 3]), 1))[0]
     assert sorted(labels.tolist()) == [0, 1, 2]
     empty = cooccurring_pairs(
         np.zeros((0, 2), np.float32), np.zeros(0, np.int32), np.array([0, 0]), n_genes=3
@@ -268,7 +297,13 @@ def test_bad_input_is_refused() -> None:
         cooccurring_pairs(xyz, gene, ends, n_genes=1, radius_um=0.0)
     with pytest.raises(SpatialFormerError, match="min_copies"):
         cooccurring_pairs(xyz, gene, ends, n_genes=1, min_copies=0)
-    with pytest.raises(SpatialFormerError, match="communities"):
-        pairs_from_communities(np.zeros(2, np.int32), gene, ends, n_genes=1)
-    with pytest.raises(SpatialFormerError, match="range"):
-        pairs_from_communities(np.full(3, 10**9, np.int32), gene, ends, n_genes=1)
+    with pytest.raises(SpatialFormerError, match="compartments"):
+        Molecules(xyz, gene, ends, 1, compartment=np.zeros(2, np.uint8))
+    with pytest.raises(SpatialFormerError, match="chosen"):
+        Molecules(xyz, gene, ends, 1, cells=np.array([1]))
+
+
+def test_a_cell_of_a_whole_slide_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_MAX_CELL", 40)
+    with pytest.raises(SpatialFormerError, match="Cell 1 has 41 transcripts"):
+        cooccurring_pairs(np.zeros((50, 2)), np.zeros(50, int), np.array([0, 9, 50]), n_genes=1)

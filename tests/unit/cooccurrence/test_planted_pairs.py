@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spatialformer_core.cooccurrence import communities, permuted_pairs
+from spatialformer_core.cooccurrence import Molecules, permuted_pairs
 from spatialformer_core.progress import never, silent
 from spatialformer_core.simulate import planted
 from spatialformer_core.simulate.panel import load_panel
@@ -22,9 +22,8 @@ def null():
     order = np.flatnonzero(used)[np.argsort(calls.cell[used], kind="stable")]
     indptr = np.zeros(slide.n_cells + 1, np.int64)
     np.cumsum(np.bincount(calls.cell[order], minlength=slide.n_cells), out=indptr[1:])
-    gene = calls.feature[order]
-    labels = communities(calls.xyz_um[order], gene, indptr, radius_um=5.0, dims=2)
-    return permuted_pairs(labels, gene, indptr, n_genes=n_genes, n_permutations=20, seed=0)
+    molecules = Molecules(calls.xyz_um[order], calls.feature[order], indptr, n_genes)
+    return permuted_pairs(molecules, n_permutations=20, seed=0)
 
 
 def observed_over_expected(null, genes):
