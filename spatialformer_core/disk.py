@@ -75,7 +75,8 @@ def size_text(n_bytes: float) -> str:
 
 def full_error(path: Path, written_bytes: int, needed_bytes: int | None) -> SpatialFormerError:
     """Return the error of a disk without space: what was written, what was needed, what is free."""
-    free = size_text(shutil.disk_usage(path.parent).free)
+    there = next(parent for parent in path.absolute().parents if parent.is_dir())
+    free = size_text(shutil.disk_usage(there).free)
     needed = "" if needed_bytes is None else f"about {size_text(needed_bytes)} needed, "
     return SpatialFormerError(
         f"The disk is full: {path.name!r} could not be written "

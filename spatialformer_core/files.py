@@ -99,6 +99,18 @@ def _beside(path: Path, mark: str = _PARTIAL) -> Path:
 
 
 @contextlib.contextmanager
+def _space(path: Path, partial: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Say in words that the disk is full; a folder speaks for the files in it."""
+    try:
+        yield
+    except (OSError, SpatialFormerError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in disk.FULL:
+            raise
+        raise disk.full_error(path, disk.size(partial), needed_bytes) from cause
+
+
+@contextlib.contextmanager
 def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any]]:
     """Open a file that appears under ``path`` only when the block ends without an error.
 
@@ -107,22 +119,17 @@ def atomic_write(path: Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[Any
     SpatialFormerError
         If the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
-    written = 0
     try:
-        with partial.open(mode, encoding=None if mode == "wb" else "utf-8") as stream:
-            disk.lock(stream.fileno())
-            yield stream
-            written = stream.tell()
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if error.errno in disk.FULL:
-            raise disk.full_error(path, max(written, disk.size(partial)), None) from error
-        raise
+        with _space(path, partial):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open(mode, encoding=None if mode == "wb" else "utf-8") as stream:
+                disk.lock(stream.fileno())
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+            _sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -208,20 +215,15 @@ def atomic_directory(
     """
     if path.exists() and not replace:
         raise _taken(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if needed_bytes is not None and shutil.disk_usage(path.parent).free < needed_bytes:
-        raise disk.full_error(path, 0, needed_bytes)
-    partial, descriptor = _locked_folder(path)
-    try:
+    partial = _beside(path)
+    with contextlib.ExitStack() as stack, _space(path, partial, needed_bytes):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if needed_bytes is not None and shutil.disk_usage(path.parent).free < needed_bytes:
+            raise disk.full_error(path, 0, needed_bytes)
+        stack.callback(os.close, _locked_folder(partial))
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
         yield partial
         publish(partial, path, replace=replace)
-    except OSError as error:
-        if error.errno in disk.FULL:
-            raise disk.full_error(path, disk.size(partial), needed_bytes) from error
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        os.close(descriptor)
 
 
 def _taken(path: Path) -> SpatialFormerError:
@@ -232,20 +234,17 @@ def _taken(path: Path) -> SpatialFormerError:
     )
 
 
-def _locked_folder(path: Path) -> tuple[Path, int]:
-    """Make an unfinished folder and lock it; the caller closes the descriptor."""
+def _locked_folder(partial: Path) -> int:
+    """Make an unfinished folder and lock it; return the descriptor that holds the lock."""
     while True:
-        partial = _beside(path)
         partial.mkdir()
-        try:
+        with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(partial, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        disk.lock(descriptor)
-        # A sweep may have taken it between its making and its lock.
-        if partial.exists():
-            return partial, descriptor
-        os.close(descriptor)
+            disk.lock(descriptor)
+            # A sweep may have taken it between its making and its lock.
+            if partial.exists():
+                return descriptor
+            os.close(descriptor)
 
 
 def publish(folder: Path, path: Path, *, replace: bool = True) -> None:
