@@ -21,11 +21,10 @@ from spatialformer_core import corpus as corpora
 from spatialformer_core import files
 from spatialformer_core.arrays import GenePairs
 from spatialformer_core.config import FrozenModel, load_recipe, validate
-from spatialformer_core.cooccurrence import cooccurring_pairs
+from spatialformer_core.cooccurrence import CooccurrenceSettings, Molecules, find_cooccurrence
 from spatialformer_core.corpus import (
     SLIDES,
     VOCABULARY,
-    CooccurrenceSettings,
     CorpusSettings,
     CorpusSlide,
 )
@@ -134,16 +133,11 @@ def gene_pairs(
     if not slide.meta.has_transcripts:
         return None
     transcripts = slide.transcripts_by_cell()
-    return cooccurring_pairs(
-        np.asarray(transcripts.xyz_um),
-        # Before linking, so that copies under two names of a gene count together.
-        mapping.column[np.asarray(transcripts.gene)],
-        np.asarray(transcripts.indptr),
-        n_genes=len(mapping.names),
-        radius_um=recipe.radius_um,
-        min_copies=recipe.min_copies,
-        dims=recipe.dims,
-    )
+    # Before linking, so that copies under two names of a gene count together.
+    gene = mapping.column[np.asarray(transcripts.gene)]
+    n_genes = len(mapping.names)
+    molecules = Molecules(transcripts.xyz_um, gene, np.asarray(transcripts.indptr), n_genes)
+    return find_cooccurrence(molecules, recipe).labels
 
 
 def make_slide(params: dict[str, Any], folder: Path, cancel: Cancel) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from spatialformer_core import corpus as corpora
 from spatialformer_core import files
+from spatialformer_core.cooccurrence import CooccurrenceSettings
 from spatialformer_core.corpus import (
     SPLIT_CODES,
     VOCABULARY,
-    CooccurrenceSettings,
     Corpus,
     CorpusSettings,
     ImportSettings,

@@ -18,7 +18,6 @@ from spatialformer_core.corpus.sequences import DensePairs, PairSequences, pack_
 from spatialformer_core.corpus.shard import (
     GAP,
     SPLIT_CODES,
-    CooccurrenceSettings,
     Shard,
     ShardInfo,
     Split,
@@ -30,7 +29,6 @@ __all__ = [
     "SLIDES",
     "SPLIT_CODES",
     "VOCABULARY",
-    "CooccurrenceSettings",
     "Corpus",
     "CorpusSettings",
     "CorpusSlide",

@@ -16,6 +16,7 @@ from spatialformer_core import files
 from spatialformer_core.arrays import BoolArray, CellTokens, GenePairs, IntArray, LongArray
 from spatialformer_core.cell_graph import radius_graph
 from spatialformer_core.config import SampleMetadata, validate
+from spatialformer_core.cooccurrence import CooccurrenceSettings
 from spatialformer_core.corpus.manifest import (
     SLIDES,
     VOCABULARY,
@@ -27,7 +28,6 @@ from spatialformer_core.corpus.shard import (
     GAP,
     INFO,
     SPLIT_CODES,
-    CooccurrenceSettings,
     Shard,
     ShardInfo,
     smallest_unsigned,

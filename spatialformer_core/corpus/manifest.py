@@ -9,7 +9,8 @@ from pydantic import Field
 
 from spatialformer_core import files
 from spatialformer_core.config import FrozenModel, validate
-from spatialformer_core.corpus.shard import CooccurrenceSettings, ShardInfo
+from spatialformer_core.cooccurrence import CooccurrenceSettings
+from spatialformer_core.corpus.shard import ShardInfo
 from spatialformer_core.errors import SpatialFormerError
 
 NAME = "corpus.json"

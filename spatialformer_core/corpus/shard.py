@@ -13,6 +13,7 @@ from pydantic import Field
 from spatialformer_core import files
 from spatialformer_core.arrays import FloatArray, Graph, IntArray, LongArray
 from spatialformer_core.config import FrozenModel, SampleMetadata
+from spatialformer_core.cooccurrence import CooccurrenceSettings
 from spatialformer_core.errors import SpatialFormerError
 
 Split = Literal["train", "validation", "test"]
@@ -23,27 +24,6 @@ GAP = -1
 
 INFO = "info.json"
 """Beside a shard's arrays: its `ShardInfo`."""
-
-
-class CooccurrenceSettings(FrozenModel):
-    """Which genes count as co-occurring in a cell (paper section 4.1); one choice per corpus.
-
-    Attributes
-    ----------
-    radius_um
-        Largest distance of linked transcripts.
-    min_copies
-        Copies that each of the two genes needs in one community.
-    dims
-        2 as in the paper, or 3 as a sensitivity run.
-    n_seeds
-        Runs of the community search that vote; 1 is a single deterministic run.
-    """
-
-    radius_um: float = Field(default=5.0, gt=0)
-    min_copies: int = Field(default=3, ge=1)
-    dims: Literal[2, 3] = 2
-    n_seeds: Literal[1] = 1
 
 
 class ShardInfo(FrozenModel):
