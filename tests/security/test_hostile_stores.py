@@ -33,6 +33,19 @@ def stores(bundles, tmp_path_factory) -> dict[int, Path]:
     }
 
 
+class Copies(dict[int, Path]):
+    """Copies of the stores, made when they are asked for."""
+
+    def __init__(self, stores: dict[int, Path], folder: Path) -> None:
+        super().__init__()
+        self.stores, self.folder = stores, folder
+
+    def __missing__(self, version: int) -> Path:
+        store = self.stores[version]
+        self[version] = Path(shutil.copytree(store, self.folder / store.name))
+        return self[version]
+
+
 @pytest.fixture
 def copied(stores, tmp_path):
     """Copies of the stores, and a folder beside them that must not be read."""
@@ -40,7 +53,7 @@ def copied(stores, tmp_path):
     (tmp_path / "private" / "c").mkdir()
     np.full(1000, 77.0).tofile(tmp_path / "private" / "0")
     pq.write_table(pa.table({"x": [1.0]}), tmp_path / "private" / "part.0.parquet")
-    return {v: Path(shutil.copytree(p, tmp_path / p.name)) for v, p in stores.items()}
+    return Copies(stores, tmp_path)
 
 
 def refused(store: Path, monkeypatch) -> str:
@@ -176,7 +189,7 @@ def test_noise_in_headers_is_an_error_of_ours_or_harmless(copied) -> None:
     rng = np.random.default_rng(0)
     paths = sorted(p for p in copied[3].rglob("*") if p.is_file())
     refusals = 0
-    for path in rng.choice(np.array(paths, object), 40, replace=False):
+    for path in rng.choice(np.array(paths, object), 20, replace=False):
         whole = path.read_bytes()
         damaged = bytearray(whole)
         for place in rng.integers(0, len(whole), 10):
@@ -187,4 +200,4 @@ def test_noise_in_headers_is_an_error_of_ours_or_harmless(copied) -> None:
         except SpatialFormerError:
             refusals += 1
         path.write_bytes(whole)
-    assert refusals > 10
+    assert refusals > 5
