@@ -21,6 +21,7 @@ from spatialformer_core.cli import (
     science,
     serving,
     slides,
+    spillover,
     tissue,
     vocabularies,
 )
@@ -38,7 +39,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _room in (tissue, slides, science, gene_pairs, checkpoints, vocabularies, jobs, serving, bench):
+_ASK = (tissue, slides, science, gene_pairs, spillover)
+_KEEP = (checkpoints, vocabularies, jobs, serving, bench)
+for _room in (*_ASK, *_KEEP):
     _room.register(app)
 
 

@@ -75,6 +75,7 @@ def build_table(
     with_p: bool,
     co_occurs: BoolArray | None,
     in_sample: BoolArray | None,
+    spillover: BoolArray | None = None,
 ) -> pd.DataFrame:
     """Return the table of a screen, `report.COLUMNS`, best first.
 
@@ -86,7 +87,7 @@ def build_table(
         Names of the gene columns.
     with_p
         Whether p-values are reported.
-    co_occurs, in_sample
+    co_occurs, in_sample, spillover
         Flags per tested gene pair, None where not known; shape ``(n_slots,)``.
     """
     import pandas as pd
@@ -126,7 +127,7 @@ def build_table(
             "rank_right": ranks[1],
             "is_ligand_receptor": unknown,
             "co_occurs": unknown if co_occurs is None else pd.array(co_occurs, dtype="boolean"),
-            "spillover": unknown,
+            "spillover": unknown if spillover is None else pd.array(spillover, dtype="boolean"),
             "in_sample": unknown if in_sample is None else pd.array(in_sample, dtype="boolean"),
         },
         columns=list(COLUMNS),

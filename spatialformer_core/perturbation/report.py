@@ -37,7 +37,8 @@ COLUMNS: dict[str, str] = {
     "rank_right": "mean expression rank of the right gene in its cell (1 is highest)",
     "is_ligand_receptor": "known ligand-receptor pair",
     "co_occurs": "the two genes' transcripts lie together inside single cells of these types",
-    "spillover": "a gene's counts may have spilled over from neighbours",
+    "spillover": "a gene of the pair spilled over from neighbours into the type in which it is "
+    "knocked out",
     "in_sample": "some of the near cell pairs hold cells that the checkpoint was trained on",
 }
 """Columns of the table, in order, and what they mean."""

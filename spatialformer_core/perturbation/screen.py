@@ -151,6 +151,7 @@ def run_screen(
         with_p=with_p,
         co_occurs=flags,
         in_sample=_in_sample(plan, request),
+        spillover=_spillover(plan),
     )
     info = describe(plan, gate, request, table, marks)
     info["checkpoint"] = {
@@ -235,6 +236,17 @@ def _in_sample(plan: ScreenPlan, request: ScreenRequest) -> BoolArray | None:
             here = plan.near.slide == number
             seen[here] = tissue.seen[plan.near.left[here]] | tissue.seen[plan.near.right[here]]
     return _carried(plan.index, tissues, plan.near.take(seen), same_type=request.same_type)
+
+
+def _spillover(plan: ScreenPlan) -> BoolArray | None:
+    """Return which gene pairs hold a gene that is spillover in its type on any slide."""
+    flagged = np.zeros(len(plan.index), np.bool_)
+    for tissue in plan.slides.tissues:
+        if tissue.spillover is None:
+            return None
+        left, right = tissue.spillover
+        flagged |= left[plan.index.left] | right[plan.index.right]
+    return flagged
 
 
 def _carried(

@@ -58,6 +58,9 @@ class Tissue:
         Regions of interest; none means the whole slide.
     cells
         Tokens of all cells, row for row; None while only an estimate is wanted.
+    spillover
+        Genes that are spillover in the left and in the right type, two masks of shape
+        ``(n_genes,)``; None if it was not measured.
     """
 
     slide_id: str
@@ -72,6 +75,7 @@ class Tissue:
     regions: tuple[Region, ...]
     cells: CellTokens | None = None
     held_out: BoolArray | None = None
+    spillover: tuple[BoolArray, BoolArray] | None = None
 
     @property
     def in_any_region(self) -> BoolArray:

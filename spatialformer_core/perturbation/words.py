@@ -62,13 +62,21 @@ def describe(
         "significant": _significant(table, reasons),
         "gate": gate.as_dict(),
         "columns": COLUMNS,
-        "not_computed": {
-            "is_ligand_receptor": "no ligand-receptor table is joined in this version",
-            "spillover": "no spillover model is fitted in this version",
-            "measured_recall": "every pair is exact, so nothing can be missed",
-        },
+        "not_computed": _not_computed(plan),
         "request": request.model_dump(mode="json"),
     }
+
+
+def _not_computed(plan: ScreenPlan) -> dict[str, str]:
+    reasons = {
+        "is_ligand_receptor": "no ligand-receptor table is joined in this version",
+        "measured_recall": "every pair is exact, so nothing can be missed",
+    }
+    if any(tissue.spillover is None for tissue in plan.slides.tissues):
+        reasons["spillover"] = (
+            "not measured on every slide for this grouping; run `spatialformer spillover` first"
+        )
+    return reasons
 
 
 def _significant(table: pd.DataFrame, reasons: list[str]) -> dict[str, int] | None:

@@ -1,4 +1,4 @@
-"""Quality control on plain arrays: what thresholds keep, and where two counts disagree."""
+"""Quality control on plain arrays: thresholds, counts that disagree, spillover."""
 
 from __future__ import annotations
 
@@ -9,12 +9,25 @@ from spatialformer_core.qc.retention import (
     retention_table,
     threshold_curve,
 )
+from spatialformer_core.qc.spillover import (
+    SpilloverCells,
+    SpilloverSettings,
+    SpilloverTable,
+    spillover_table,
+)
+from spatialformer_core.qc.spillover_depth import counts_within, depth_in_cells
 
 __all__ = [
     "GeneAgreement",
     "RetentionRow",
+    "SpilloverCells",
+    "SpilloverSettings",
+    "SpilloverTable",
     "ThresholdCurve",
+    "counts_within",
+    "depth_in_cells",
     "gene_agreement",
     "retention_table",
+    "spillover_table",
     "threshold_curve",
 ]

@@ -27,6 +27,7 @@ from spatialformer_core.perturbation import (
 from spatialformer_core.perturbation import estimate_screen as estimate
 from spatialformer_core.progress import Cancel, Progress, check, never, silent, staged
 from spatialformer_core.service.checkpoints import checkpoint_folder
+from spatialformer_core.service.spillover import read_flags
 from spatialformer_core.service.training_cells import exposure
 from spatialformer_core.slides import SlideStore, parse_rois, select_cells
 from spatialformer_core.vocabulary import Vocabulary, coverage
@@ -193,6 +194,7 @@ def make_tissue(
         seen=None if known_cells is None else known_cells.seen,
         held_out=None if known_cells is None else known_cells.held_out,
         regions=_regions(slide, request),
+        spillover=_spillover(slide, vocabulary, request),
     )
 
 
@@ -209,6 +211,21 @@ def _presence(slide: Slide, vocabulary: Vocabulary, rows: BoolArray) -> Any:
     data = np.ones(int(kept.sum()), np.int32)
     shape = (counts.shape[0], len(vocabulary.genes))
     return sparse.csr_matrix((data, (row[kept], target[kept])), shape=shape)
+
+
+def _spillover(
+    slide: Slide, vocabulary: Vocabulary, request: ScreenRequest
+) -> tuple[BoolArray, BoolArray] | None:
+    """Return what `spatialformer spillover` flagged in the two types, by vocabulary column."""
+    flags = read_flags(slide, request.groupby)
+    if flags is None:
+        return None
+    column = vocabulary.gene_ids(slide.genes) - vocabulary.gene_offset
+    known = column >= 0
+    left, right = (np.zeros(len(vocabulary.genes), np.bool_) for _ in range(2))
+    left[column[known]] = flags[request.group_left][known]
+    right[column[known]] = flags[request.group_right][known]
+    return left, right
 
 
 def _regions(slide: Slide, request: ScreenRequest) -> tuple[Region, ...]:

@@ -62,6 +62,22 @@ def test_columns_are_those_of_the_design_and_uncomputed_ones_are_empty(screened)
     assert not screened.table["in_sample"].any()
 
 
+def test_gene_pairs_with_spillover_in_their_type_are_marked(lab):
+    tissue = lab.tissue()
+    left, right = (np.zeros(len(lab.model.genes), bool) for _ in range(2))
+    left[lab.model.genes.index(lab.contact[0])] = True
+    found = run_screen(
+        [replace(tissue, spillover=(left, right))],
+        lab.scorer(),
+        lab.model,
+        lab.request(),
+    )
+    expected = found.table["gene_left"] == lab.contact[0]
+    assert 0 < expected.sum() < len(found.table)
+    np.testing.assert_array_equal(found.table["spillover"].astype(bool), expected)
+    assert "spillover" not in found.info["not_computed"]
+
+
 def test_swapping_the_types_mirrors_the_table(lab, screened):
     tissue = lab.mirrored(lab.tissue())
     other = run_screen(

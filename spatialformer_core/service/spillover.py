@@ -1,0 +1,216 @@
+"""Spillover of a stored slide: measured once per grouping, kept beside the slide, read by screens.
+
+The result is a folder of the slide's own: ``spillover.parquet`` and ``spillover.json``. It is
+forgotten with the slide, and ignored when the slide was ingested anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatialformer_core import __version__, files
+from spatialformer_core.arrays import BoolArray
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.progress import Cancel, Progress, check, never, silent
+from spatialformer_core.qc import (
+    SpilloverCells,
+    SpilloverSettings,
+    SpilloverTable,
+    counts_within,
+    depth_in_cells,
+    spillover_table,
+)
+from spatialformer_core.qc.spillover import COLUMNS
+from spatialformer_core.slides import slug
+
+if TYPE_CHECKING:
+    from spatialformer_core.slides import Groups, Polygons, Slide
+
+TABLE, FACTS = "spillover.parquet", "spillover.json"
+_SHOWN = 15
+
+
+@dataclass(frozen=True, slots=True)
+class SpilloverReport:
+    """What was found.
+
+    Attributes
+    ----------
+    tested, flagged
+        Pairs of a gene and a type.
+    transcripts, transcripts_deep
+        In cells, and those that the erosion leaves.
+    top
+        The flagged rows of the largest odds ratio.
+    folder
+        Where the table lies.
+    """
+
+    slide_id: str
+    groupby: str
+    tested: int
+    flagged: int
+    transcripts: int
+    transcripts_deep: int
+    top: list[dict[str, Any]]
+    folder: Path
+
+
+def measure_spillover(
+    slide: Slide,
+    groupby: str,
+    settings: SpilloverSettings,
+    *,
+    nuclei: Path | None = None,
+    progress: Progress = silent,
+    cancel: Cancel = never,
+) -> SpilloverReport:
+    """Test a slide for spillover and keep the result with the slide; an older one gives way.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    groupby
+        Grouping whose types are sources and tested.
+    settings
+        What counts as spillover.
+    nuclei
+        Outlines of nuclei (Parquet with ``cell_id vertex_x vertex_y``): transcripts in nuclei are
+        then the deep ones, instead of those inside the eroded outlines of cells.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the slide has no outlines, the grouping does not exist or has too few cells.
+    Cancelled
+        If it was cancelled.
+    """
+    groups = slide.group(groupby)
+    outlines = _outlines(slide, nuclei)
+    progress(0.0, 1.0, "Measuring how deep the transcripts lie")
+    found = slide.transcripts_by_cell()
+    depth = depth_in_cells(found.xyz_um, found.indptr, outlines.xy_um, outlines.indptr)
+    # A comparison with NaN is False: a cell without an outline has no deep transcript.
+    deep = depth >= (settings.erosion_um if nuclei is None else 0.0)
+    check(cancel)
+    progress(0.3, 1.0, "Comparing cells near and far from each gene's source")
+    gene, n_genes = np.asarray(found.gene), len(slide.genes)
+    cells = SpilloverCells(
+        counts=counts_within(found.indptr, gene, n_genes, np.ones(len(gene), np.bool_)),
+        deep=counts_within(found.indptr, gene, n_genes, deep),
+        xy_um=np.asarray(slide.xy_um, np.float64),
+        codes=np.asarray(groups.codes),
+        analysed=np.asarray(slide.passes_qc),
+        n_types=len(groups.categories),
+    )
+    table = spillover_table(cells, settings)
+    check(cancel)
+    named = _named(table, slide.genes, groups)
+    facts = {
+        "format_version": 1,
+        "version": __version__,
+        "slide_id": slide.meta.slide_id,
+        "created": slide.meta.created,
+        "simulated": slide.meta.simulated,
+        "groupby": groupby,
+        "categories": list(groups.categories),
+        "deep_in": "eroded outlines" if nuclei is None else "nuclei",
+        "settings": settings.model_dump(mode="json"),
+        "columns": {**COLUMNS, "source_type": "types that express the gene"},
+        "tested": len(table),
+        "flagged": int(table.columns["flagged"].sum()),
+        "transcripts": len(gene),
+        "transcripts_deep": int(deep.sum()),
+    }
+    out = _folder(slide, groupby)
+    _write(out, named, facts)
+    progress(1.0, 1.0, "Done")
+    return _report(facts, named, out)
+
+
+def read_flags(slide: Slide, groupby: str) -> dict[str, BoolArray] | None:
+    """Return which of the slide's genes are spillover in each type of a grouping.
+
+    Returns
+    -------
+    dict or None
+        A mask per type, shape ``(n_genes,)``; None if nothing was measured for this grouping
+        since the slide was ingested.
+    """
+    import pyarrow.parquet as pq
+
+    folder = _folder(slide, groupby)
+    if not files.is_complete(folder):
+        return None
+    facts = files.read_json(folder / FACTS)
+    if facts.get("created") != slide.meta.created or facts.get("groupby") != groupby:
+        return None
+    rows = pq.read_table(folder / TABLE, columns=["gene", "type", "flagged"]).to_pydict()
+    column = {gene: k for k, gene in enumerate(slide.genes)}
+    flags = {name: np.zeros(len(slide.genes), np.bool_) for name in facts["categories"]}
+    for gene, name, flagged in zip(rows["gene"], rows["type"], rows["flagged"], strict=True):
+        flags[name][column[gene]] = flagged
+    return flags
+
+
+def _outlines(slide: Slide, nuclei: Path | None) -> Polygons:
+    if nuclei is not None:
+        from spatialformer_core.io.polygons import read_polygons
+
+        return read_polygons(nuclei, slide.cell_ids)[0]
+    outlines = slide.polygons()
+    if outlines is None:
+        raise SpatialFormerError(
+            "The slide has no cell outlines, so nothing tells spillover from contact.",
+            where=slide.meta.slide_id,
+            fix="Ingest it with its cell boundaries, or give the outlines of the nuclei.",
+        )
+    return outlines
+
+
+def _folder(slide: Slide, groupby: str) -> Path:
+    return slide.user_folder / "spillover" / slug(groupby)
+
+
+def _named(
+    table: SpilloverTable, genes: tuple[str, ...], groups: Groups
+) -> dict[str, NDArray[Any]]:
+    """Return the columns with names instead of codes, the types of the source joined by ``+``."""
+    types = np.array(groups.categories, object)
+    sources = np.array(["+".join(types[list(codes)]) for codes in table.sources], object)
+    gene = table.columns["gene"]
+    named = {
+        "gene": np.array(genes, object)[gene],
+        "type": types[table.columns["type"]],
+        "source_type": sources[gene],
+    }
+    return {**named, **{k: v for k, v in table.columns.items() if k not in named}}
+
+
+def _write(out: Path, columns: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with files.atomic_directory(out, replace=True) as partial:
+        with files.atomic_write(partial / TABLE) as stream:
+            pq.write_table(pa.table(columns), stream)
+        files.write_json(partial / FACTS, facts)
+
+
+def _report(facts: dict[str, Any], columns: dict[str, NDArray[Any]], out: Path) -> SpilloverReport:
+    flagged = np.flatnonzero(columns["flagged"])
+    order = flagged[np.argsort(-columns["odds_ratio"][flagged], kind="stable")][:_SHOWN]
+    names = ("gene", "type", "source_type")
+    numbers = ("rate_near", "rate_far", "odds_ratio", "q", "edge_ratio")
+    top = [
+        {**{k: columns[k][row] for k in names}, **{k: float(columns[k][row]) for k in numbers}}
+        for row in order
+    ]
+    known = ("slide_id", "groupby", "tested", "flagged", "transcripts", "transcripts_deep")
+    return SpilloverReport(**{name: facts[name] for name in known}, top=top, folder=out)
