@@ -187,6 +187,10 @@ def to_markdown(report: dict[str, Any]) -> str:
     if unknown:
         rest = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
         lines += ["", f"Unknown genes: {', '.join(unknown[:_MAX_NAMED])}{rest}."]
+    lines += [
+        "",
+        "Ranks: 0 is a cell's first gene, 1 its last; over cells that have both kinds of genes.",
+    ]
     settings = ", ".join(f"{k} {v}" for k, v in report["settings"]["cooccurrence"].items())
     lines += ["", f"Co-occurrence: {settings}. Tokens: {report['n_tokens']:,}.", ""]
     return "\n".join(lines)
