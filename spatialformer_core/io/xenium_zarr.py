@@ -165,12 +165,18 @@ def _owners(archive: Archive, which: int, n_cells: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class _Masks:
-    """The segmentation that the instrument used to give transcripts to cells."""
+    """The segmentation that the instrument used to give transcripts to cells.
+
+    Attributes
+    ----------
+    names
+        Arrow array of the cell ids, ``UNASSIGNED`` last.
+    """
 
     nucleus: ZippedArray
     cell: ZippedArray
     owner: NDArray[np.int64]
-    names: Names
+    names: Any
     pixel_um: float
 
     def at(self, xy_um: NDArray[Any]) -> tuple[IntArray, BoolArray]:
@@ -196,6 +202,8 @@ class _Masks:
 
 
 def _masks(archive: Archive, pixel_um: float | None) -> _Masks:
+    import pyarrow as pa
+
     sets = f"polygon_sets/{CELL}/cell_index/.zarray", f"masks/{CELL}/.zarray"
     if pixel_um is None or not all(name in archive.sizes for name in sets):
         lacking = "the pixel size" if pixel_um is None else "masks of version 2 or later"
@@ -208,8 +216,9 @@ def _masks(archive: Archive, pixel_um: float | None) -> _Masks:
     nucleus, cell = (open_array(archive, f"masks/{which}", 2) for which in (NUCLEUS, CELL))
     if nucleus.shape != cell.shape or {nucleus.dtype.kind, cell.dtype.kind} - {"u", "i"}:
         raise SpatialFormerError("The masks differ in size or hold fractions.", where=CELLS)
-    names = read_cell_ids(archive, "cell_id")
-    return _Masks(nucleus, cell, _owners(archive, CELL, len(names)), names, pixel_um)
+    ids = read_cell_ids(archive, "cell_id").tolist()
+    names = pa.array([*ids, "UNASSIGNED"])
+    return _Masks(nucleus, cell, _owners(archive, CELL, len(ids)), names, pixel_um)
 
 
 def transcripts(
@@ -230,6 +239,8 @@ def transcripts(
     SpatialFormerError
         If the file is refused, a tile's arrays do not fit each other, or there are no masks.
     """
+    import pyarrow as pa
+
     with ExitStack() as stack:
         if not (folder / CELLS).exists():
             raise SpatialFormerError(
@@ -246,12 +257,13 @@ def transcripts(
         tiles = sorted({part[2] for part in parts if len(part) > 3})
         if not tiles:
             raise SpatialFormerError("It holds no tile below grids/0.", where=TRANSCRIPTS)
+        named = pa.array([str(name) for name in features])
         for tile in tiles:
             progress_.check(cancel)
-            yield _tile(archive, f"grids/0/{tile}", [str(name) for name in features], masks)
+            yield _tile(archive, f"grids/0/{tile}", named, masks)
 
 
-def _tile(archive: Archive, base: str, features: list[str], masks: _Masks) -> Any:
+def _tile(archive: Archive, base: str, features: Any, masks: _Masks) -> Any:
     import pyarrow as pa
 
     location = open_array(archive, f"{base}/location", 2)
@@ -270,13 +282,12 @@ def _tile(archive: Archive, base: str, features: list[str], masks: _Masks) -> An
     # Before the masks are looked at: a place that is not finite has no pixel.
     check_xy(xyz, TRANSCRIPTS)
     cell, nucleus = masks.at(xyz[:, :2].astype(np.float64))
-    names = pa.array([*masks.names.tolist(), "UNASSIGNED"])
-    place = np.where(cell < 0, len(masks.names), cell)
+    place = np.where(cell < 0, len(masks.names) - 1, cell)
     return pa.RecordBatch.from_pydict(
         {
-            "cell_id": names.take(pa.array(place)),
+            "cell_id": masks.names.take(pa.array(place)),
             "overlaps_nucleus": nucleus.astype(np.int32),
-            "feature_name": pa.array(features).take(pa.array(gene)),
+            "feature_name": features.take(pa.array(gene)),
             "x_location": xyz[:, 0],
             "y_location": xyz[:, 1],
             "z_location": xyz[:, 2],
