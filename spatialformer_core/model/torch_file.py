@@ -7,6 +7,7 @@ else, harmless stand-ins are built here, so that no numpy or Lightning code runs
 
 from __future__ import annotations
 
+import math
 import pickle
 import struct
 import zipfile
@@ -22,6 +23,8 @@ from spatialformer_core.errors import SpatialFormerError
 
 _MAX_BYTES = 16 << 30
 _MAX_KEYS = 100_000
+_MAX_FACTS = 200
+_MAX_TEXT = 128
 _FIX = (
     "Give the file as it was published. A file with objects of other programs can be reduced to "
     "its weights in the environment that wrote it: torch.save({'state_dict': ...}, 'weights.pt')."
@@ -144,6 +147,13 @@ def _load(path: Path) -> Any:
         ) from error
 
 
+def _is_fact(value: Any) -> bool:
+    """Tell whether a setting is worth keeping: a number or a word, no path of somebody's disk."""
+    if isinstance(value, str):
+        return len(value) <= _MAX_TEXT and "/" not in value
+    return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+
+
 def _facts(wrapper: Mapping[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     hyper = wrapper.get("hyper_parameters")
@@ -152,7 +162,7 @@ def _facts(wrapper: Mapping[str, Any]) -> dict[str, Any]:
         # What the network was built with stands above the file of settings it came from.
         both = {**(outer if isinstance(outer, Mapping) else {}), **hyper}
         facts["hyper_parameters"] = {
-            str(k): v for k, v in both.items() if isinstance(v, bool | int | float | str)
+            str(k)[:_MAX_TEXT]: v for k, v in list(both.items())[:_MAX_FACTS] if _is_fact(v)
         }
     step = wrapper.get("global_step")
     if isinstance(step, int):

@@ -246,6 +246,7 @@ def _provenance(
     from spatialformer_core.model import DROPPED, n_parameters
 
     config = model.config
+    slides = (source or {}).get("slides", f"{config.preset.removeprefix('published-')} slides")
     return {
         **told,
         **(source or {}),
@@ -253,7 +254,7 @@ def _provenance(
         "family": "spatialformer",
         # Which slides they were is known to the authors alone, so no slide is surely unseen.
         "trained_on": None,
-        "trained_on_words": f"{config.preset.removeprefix('published-')} Xenium slides (published)",
+        "trained_on_words": f"{slides} (published)",
         "source_file": {"name": path.name, "bytes": path.stat().st_size},
         "source_sha256": files.sha256_file(path),
         "dropped": list(DROPPED),
@@ -290,7 +291,7 @@ converted. The weights are the authors'; nothing was trained here.
 | size | {config.preset}: {config.n_blocks} blocks, {config.dim} wide, {config.n_heads} heads |
 | parameters | {told["parameters"]:,} |
 | vocabulary | {config.n_tokens - 1:,} published tokens and our unknown word (a zero vector) |
-| attention layout | {config.source_attention}, from {told["layout_from"]} |
+| attention layout | {config.source_attention} ({told["layout_from"]}) |
 | self-check of the layout | {checked} |
 | co-occurrence head | {config.cooccurrence_head}, {cooccurrence} |
 | pair head | {pair} |

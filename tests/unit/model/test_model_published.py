@@ -169,7 +169,9 @@ def test_a_bare_state_dict_and_a_lightning_file(published, state, tmp_path):
     torch.save(state, tmp_path / "bare.pt")
     bare = read_torch_file(tmp_path / "bare.pt")
     assert bare.facts == {}
-    torch.save(published.lightning(state, use_flash_attn=True), tmp_path / "whole.ckpt")
+    torch.save(
+        published.lightning(state, use_flash_attn=True, where="/scratch/x"), tmp_path / "whole.ckpt"
+    )
     whole = read_torch_file(tmp_path / "whole.ckpt")
     assert whole.facts["hyper_parameters"] == {
         "nheads": 2,

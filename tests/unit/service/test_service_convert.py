@@ -93,7 +93,7 @@ def test_the_layout_is_told_apart_and_recorded(file, tmp_path, which, settings, 
     assert loaded.provenance["simulated"] is False
     assert "ties by gene name" in loaded.provenance["tie_rule"]
     card = (tmp_path / "own" / "MODEL_CARD.md").read_text()
-    assert f"attention layout | {layout}" in card
+    assert f"attention layout | {layout} (" in card
     assert "parity is unproven" in card
     assert ("untrained" in card) == (which == "old")
     assert loaded.config.cooccurrence_head == ("additive" if which == "old" else "bilinear")
@@ -229,7 +229,7 @@ def test_the_command_line(file, tmp_path, monkeypatch):
     assert "mine: layout head-major (its 61-slide vocabulary and head)" in done.output
     listed = runner.invoke(app, ["models", "list"])
     assert "published-61" in listed.output
-    assert "Xenium slides (published)" in listed.output
+    assert "61 slides (published)" in listed.output
     with pytest.raises(SpatialFormerError, match="none of auto, head-major, split"):
         runner.invoke(
             app,

@@ -48,6 +48,7 @@ def test_the_file_is_fetched_hashed_and_converted(served, tmp_path):
     assert loaded.provenance["fetched_from"] == url
     assert loaded.provenance["figshare_article"] == 31146247
     assert told["layout"] == "split"
+    assert loaded.provenance["trained_on_words"] == "71 slides, 13 tissues (published)"
     assert loaded.config.pair_trained
     assert list((home / "downloads").iterdir()) == []
     with pytest.raises(SpatialFormerError, match="there already"):
