@@ -17,9 +17,8 @@ FULL = ("full_ingest", "full_replace", "full_corpus")
 
 def run(root: Path, step: int, n_full: int) -> dict:
     command = [sys.executable, "-W", "ignore", str(FAULTS), str(root), str(step), str(n_full)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )  # fmt: skip
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=one_thread)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 
