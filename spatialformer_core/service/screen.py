@@ -25,6 +25,7 @@ from spatialformer_core.perturbation import (
     write_result,
 )
 from spatialformer_core.perturbation import estimate_screen as estimate
+from spatialformer_core.perturbation.tissue import SpilloverCodes
 from spatialformer_core.progress import Cancel, Progress, check, never, silent, staged
 from spatialformer_core.service.checkpoints import checkpoint_folder
 from spatialformer_core.service.spillover import read_flags
@@ -215,14 +216,14 @@ def _presence(slide: Slide, vocabulary: Vocabulary, rows: BoolArray) -> Any:
 
 def _spillover(
     slide: Slide, vocabulary: Vocabulary, request: ScreenRequest
-) -> tuple[BoolArray, BoolArray] | None:
-    """Return what `spatialformer spillover` flagged in the two types, by vocabulary column."""
+) -> tuple[SpilloverCodes, SpilloverCodes] | None:
+    """Return what `spatialformer spillover` found in the two types, by vocabulary column."""
     flags = read_flags(slide, request.groupby)
     if flags is None:
         return None
     column = vocabulary.gene_ids(slide.genes) - vocabulary.gene_offset
     known = column >= 0
-    left, right = (np.zeros(len(vocabulary.genes), np.bool_) for _ in range(2))
+    left, right = (np.zeros(len(vocabulary.genes), np.int8) for _ in range(2))
     left[column[known]] = flags[request.group_left][known]
     right[column[known]] = flags[request.group_right][known]
     return left, right
@@ -302,9 +303,14 @@ def _facts(
 def _cooccurring(
     slides: list[Slide], tissues: list[Tissue], vocabulary: Vocabulary, cancel: Cancel
 ) -> Any:
-    """Return which gene pairs co-occur inside at least 3 cells of the two types in the regions."""
+    """Return which gene pairs co-occur inside at least 3 cells of the two types in the regions.
+
+    None where a slide has no transcripts, so that nobody can know.
+    """
     from scipy import sparse
 
+    if not all(slide.meta.has_transcripts for slide in slides):
+        return None
     n_genes = len(vocabulary.genes)
     total = sparse.csr_matrix((n_genes, n_genes), dtype=np.int64)
     for slide, tissue in zip(slides, tissues, strict=True):

@@ -169,7 +169,19 @@ class Slide:
         return Groups(categories, index.load(folder, stem))
 
     def transcripts_by_cell(self) -> CellTranscripts:
-        """Return the analysed transcripts, sorted by cell."""
+        """Return the analysed transcripts, sorted by cell.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the slide was made from cells alone.
+        """
+        if not self.meta.has_transcripts:
+            raise SpatialFormerError(
+                "The slide has no transcripts, so nothing is known of places within its cells.",
+                where=self.meta.slide_id,
+                fix="Ingest it again from a source that holds transcripts.",
+            )
         names = ("tx_cell_indptr", "tx_xyz", "tx_gene")
         indptr, xyz_um, gene = (index.load(self._index, name) for name in names)
         qv = index.load(self._index, "tx_qv") if self.meta.has_qv else None
