@@ -115,8 +115,26 @@ def test_a_name_that_is_taken_and_a_damaged_slide(run, source, tmp_path):
     path.write_bytes(b"x")
     code, out, err = run("slides", "verify", "twenty", "--json")
     assert code == 2
-    assert "xy_um.npy" in json.loads(out)["problems"][0]
+    told = json.loads(out)
+    assert (told["intact"], told["missing"], told["extra"]) == (False, [], [])
+    assert told["changed"] == ["index/xy_um.npy"]
+    assert "xy_um.npy" in told["problems"][0]
     assert "damaged" in err
+    assert "slides rebuild twenty" in err
+    assert run("slides", "rebuild", "twenty")[:2] == (
+        0,
+        "The index of slide twenty is written anew (format 2).\n",
+    )
+    assert run("slides", "verify", "twenty")[0] == 0
+    (path.parents[1] / "meta.json").unlink()
+    (path.parents[1] / "left-over").write_text("x")
+    code, out, err = run("slides", "verify", "twenty", "--json")
+    assert code == 2
+    assert (json.loads(out)["missing"], json.loads(out)["extra"]) == (["meta.json"], ["left-over"])
+    assert "ingest its source again" in err
+    code, out, err = run("slides", "rebuild", "twenty")
+    assert (code, out) == (2, "")
+    assert "meta.json" in err
 
 
 @pytest.mark.parametrize(
