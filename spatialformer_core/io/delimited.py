@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
 import io
 import zlib
@@ -108,7 +109,10 @@ def columns(path: Path, folder: Path) -> list[str]:
 
 
 def _header(stream: io.BufferedReader, path: Path) -> list[str]:
-    names = [name.strip().strip('"') for name in read_line(stream, path).split(",")]
+    try:
+        names = [name.strip() for name in next(csv.reader([read_line(stream, path)]), [])]
+    except csv.Error as error:
+        raise _refuse(f"Its first line is no header: {error}.", path) from error
     if len(names) > MAX_COLUMNS:
         raise _refuse(f"It has {len(names):,} columns; {MAX_COLUMNS:,} at most.", path)
     return _unique(names)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from spatialformer_core.arrays import LongArray
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.io import guard
-from spatialformer_core.io.checks import lookup, without_missing
+from spatialformer_core.io import delimited
+from spatialformer_core.io.checks import lookup, to_names, without_missing
 from spatialformer_core.io.hdf5 import MAX_CATEGORIES, MAX_TEXT
-from spatialformer_core.io.records import Groups, Names
+from spatialformer_core.io.records import GroupCodes, Groups, Names
 
-MAX_BYTES = 1 << 29
 _ID_COLUMNS = ("cell_id", "Barcode", "barcode", "cell")
 _RENAMED = {"group": "cell_type", "Cluster": "cluster"}
 _MAX_COLUMNS = 32
@@ -35,26 +35,24 @@ def read_labels(path: Path, folder: Path, cell_ids: Names) -> Labels:
     Parameters
     ----------
     path
-        CSV with a header: ``cell_id,group`` (the group becomes ``cell_type``) or any other names
-        of columns, which are kept. ``Barcode,Cluster`` as the instrument writes it is read too.
+        CSV, plain or gzipped, with a header: ``cell_id,group`` (the group becomes ``cell_type``)
+        or any other names of columns, which are kept. ``Barcode,Cluster`` as the instrument writes
+        it is read too.
 
     Raises
     ------
     SpatialFormerError
         If there is no id column, no label, a cell twice, or none of the ids is a cell.
     """
-    guard.check_file(path, folder)
-    if path.stat().st_size > MAX_BYTES:
-        raise SpatialFormerError(f"Larger than {MAX_BYTES:,} bytes.", where=path.name)
-    header, rows = _read_rows(path)
-    id_column = next((header.index(name) for name in _ID_COLUMNS if name in header), None)
+    header = delimited.columns(path, folder)
+    id_column = next((name for name in _ID_COLUMNS if name in header), None)
     if id_column is None or len(header) < 2 or len(header) > _MAX_COLUMNS:
         raise SpatialFormerError(
-            f"Columns cell_id and group expected; found {', '.join(header[:10])}.",
+            f"Columns cell_id and group expected; found {', '.join(header[:10])[:200]}.",
             where=path.name,
             fix="Give the file a header line 'cell_id,group'.",
         )
-    ids = np.array([row[id_column] for row in rows], np.str_)
+    ids, columns = _read_columns(path, folder, header, id_column)
     if len(np.unique(ids)) != len(ids):
         raise SpatialFormerError("A cell id occurs more than once.", where=path.name)
     place = lookup(cell_ids, ids) if len(ids) else np.zeros(0, np.int64)
@@ -65,39 +63,58 @@ def read_labels(path: Path, folder: Path, cell_ids: Names) -> Labels:
             where=path.name,
             fix="Check that the labels belong to this slide and that ids are written alike.",
         )
-    groups = {}
-    for column, name in enumerate(header):
-        if column == id_column:
-            continue
-        values = np.array([row[column] for row in rows], np.str_)[known]
-        groups[_RENAMED.get(name, name)] = _groups(values, place[known], len(cell_ids), path)
+    groups = {
+        _RENAMED.get(name, name): column.groups(place, len(cell_ids))
+        for name, column in columns.items()
+    }
     n_known = int(np.count_nonzero(known))
     return Labels(groups, len(ids) - n_known, len(cell_ids) - n_known)
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            header = [name.strip() for name in next(reader, [])]
-            rows = [[value.strip() for value in row] for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SpatialFormerError(f"The file is no CSV: {error}.", where=path.name) from error
-    uneven = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
-    if uneven is not None:
-        raise SpatialFormerError(
-            f"Line {uneven + 2} has {len(rows[uneven])} values; {len(header)} expected.",
-            where=path.name,
-        )
-    return header, rows
+class _Column:
+    """Group names in the order of their first appearance, one code per row."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._codes: dict[str, int] = {}
+        self._parts: list[GroupCodes] = []
+
+    def add(self, texts: Any) -> None:
+        """Take an Arrow array of texts; null is an empty name."""
+        encoded = texts.fill_null("").dictionary_encode()
+        names = [str(name).strip() for name in encoded.dictionary.to_pylist()]
+        for name in names:
+            self._codes.setdefault(name, len(self._codes))
+        if len(self._codes) > MAX_CATEGORIES or max(map(len, self._codes), default=0) > MAX_TEXT:
+            raise SpatialFormerError(
+                f"{len(self._codes):,} different labels; {MAX_CATEGORIES:,} of up to {MAX_TEXT} "
+                "characters at most.",
+                where=self._path.name,
+            )
+        codes = np.array([self._codes[name] for name in names], np.int16)
+        self._parts.append(codes[encoded.indices.to_numpy()])
+
+    def groups(self, place: LongArray, n_cells: int) -> Groups:
+        """Return the groups of those cells that ``place`` finds, sorted by name."""
+        known = place >= 0
+        names = np.array(list(self._codes), np.str_)
+        used, codes = np.unique(names[np.concatenate(self._parts)[known]], return_inverse=True)
+        all_codes = np.full(n_cells, -1, np.int16)
+        all_codes[place[known]] = codes
+        return without_missing(Groups(tuple(str(name) for name in used), all_codes))
 
 
-def _groups(values: Names, place: np.ndarray, n_cells: int, path: Path) -> Groups:
-    names, codes = np.unique(values, return_inverse=True)
-    if len(names) > MAX_CATEGORIES or np.char.str_len(names).max() > MAX_TEXT:
-        raise SpatialFormerError(
-            f"{len(names):,} different labels; {MAX_CATEGORIES:,} at most.", where=path.name
-        )
-    all_codes = np.full(n_cells, -1, np.int16)
-    all_codes[place] = codes
-    return without_missing(Groups(tuple(str(name) for name in names), all_codes))
+def _read_columns(
+    path: Path, folder: Path, header: list[str], id_column: str
+) -> tuple[Names, dict[str, _Column]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = {name: _Column(path) for name in header if name != id_column}
+    parts: list[Names] = []
+    for batch in delimited.batches(path, folder, dict.fromkeys(header, pa.string()), {}):
+        ids = pc.utf8_trim_whitespace(batch.column(id_column).fill_null(""))
+        parts.append(to_names(ids.to_pylist(), path.name))
+        for name, column in columns.items():
+            column.add(batch.column(name))
+    return np.concatenate(parts), columns

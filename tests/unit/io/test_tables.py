@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,6 +115,15 @@ def test_labels(tmp_path) -> None:
     assert found.groups["zone"].codes.tolist() == [0, -1, -1]
 
 
+def test_labels_may_be_gzipped_and_names_quoted(tmp_path) -> None:
+    text = 'cell_id,"zone, wide"\n12,"T cell, naive"\n10, Tumour \n'
+    (tmp_path / "l.csv.gz").write_bytes(gzip.compress(text.encode()))
+    ((name, found),) = read_labels(tmp_path / "l.csv.gz", tmp_path, IDS).groups.items()
+    assert name == "zone, wide"
+    assert found.categories == ("T cell, naive", "Tumour")
+    assert found.codes.tolist() == [1, -1, 0]
+
+
 def test_instrument_clusters(tmp_path) -> None:
     (tmp_path / "c.csv").write_text("Barcode,Cluster\n10,2\n11,1\n12,2\n")
     found = read_labels(tmp_path / "c.csv", tmp_path, IDS).groups["cluster"]
@@ -128,8 +139,13 @@ def test_instrument_clusters(tmp_path) -> None:
         ("cell_id,group\n77,x\n", "None of its 1 cell ids"),
         ("cell_id,group\n", "None of its 0 cell ids"),
         ("cell_id,group\n10,x\n10,y\n", "more than once"),
-        ("cell_id,group\n10,x,y\n", "Line 2"),
-        ("cell_id,group\n10,\xff\n", "no CSV"),
+        ("cell_id,group\n10,x,y\n", "Expected 2 columns"),
+        ("cell_id,group\n10,\xff\n", "invalid UTF8"),
+        ("cell_id,group\n" + "".join(f"{i},g{i}\n" for i in range(1_001)), "1,001 different"),
+        ("cell_id,group\n10," + "x" * 600 + "\n", "different labels"),
+        ("cell_id,group\n" + "x" * 600 + ",y\n", "longer than 128"),
+        (",".join(["cell_id", *"abcdefghijklmnopqrstuvwxyzABCDEFG"]) + "\n", "cell_id and group"),
+        ("cell_id," + "x" * 200_000 + "\n", "no header"),
     ],
 )
 def test_bad_labels_are_refused(tmp_path, text: str, message: str) -> None:
