@@ -27,8 +27,7 @@ OLD_TOKENS = 1950
 
 TIE_RULE = (
     "counts / median, descending; ties by gene name. The published code leaves ties to numpy's "
-    "unstable sort over the order of the gene columns, which nobody can repeat; gene name is the "
-    "column order of the instrument's own panels."
+    "unstable sort, whose order within a tie is arbitrary and cannot be repeated."
 )
 _INPUTS = ("paired", "single")
 

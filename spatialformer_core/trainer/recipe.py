@@ -67,6 +67,8 @@ class ObjectiveRecipe(FrozenModel):
         Whether the co-occurrence task is trained (its weight falls linearly to 0).
     pair
         Whether neighbouring cells are told from others; False trains on single cells.
+    pair_fades
+        Whether the weight of the pair task falls linearly to 0 as that of co-occurrence does.
     niche
         The niche loss (two-tower only).
     """
@@ -74,6 +76,7 @@ class ObjectiveRecipe(FrozenModel):
     mask_fraction: float = Field(default=0.15, ge=0, lt=1)
     cooccurrence: bool = True
     pair: bool = True
+    pair_fades: bool = False
     niche: NicheRecipe = NicheRecipe()
 
 
