@@ -57,7 +57,8 @@ def spillover(
         emit_json({**asdict(report), "folder": str(report.folder)})
         return
     say(
-        f"{report.flagged:,} of {report.tested:,} pairs of a gene and a type are spillover; "
+        f"Of {report.tested:,} pairs of a gene and a type {report.flagged:,} are spillover, "
+        f"{report.depends_on_distance - report.flagged:,} are spillover or contact; "
         f"{report.transcripts_deep / max(report.transcripts, 1):.0%} of "
         f"{report.transcripts:,} transcripts lie deep inside; table in {report.folder}"
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spatialformer_core.arrays import BoolArray, DoubleArray
 from spatialformer_core.perturbation.report import COLUMNS
 from spatialformer_core.perturbation.tally import FAR, NEAR, Tally
+from spatialformer_core.perturbation.tissue import SPILLED, UNDECIDED, SpilloverCodes
 from spatialformer_core.stats import benjamini_hochberg, moderated_t, one_sample_t
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def build_table(
     with_p: bool,
     co_occurs: BoolArray | None,
     in_sample: BoolArray | None,
-    spillover: BoolArray | None = None,
+    spillover: SpilloverCodes | None = None,
 ) -> pd.DataFrame:
     """Return the table of a screen, `report.COLUMNS`, best first.
 
@@ -87,8 +88,10 @@ def build_table(
         Names of the gene columns.
     with_p
         Whether p-values are reported.
-    co_occurs, in_sample, spillover
+    co_occurs, in_sample
         Flags per tested gene pair, None where not known; shape ``(n_slots,)``.
+    spillover
+        Code per tested gene pair (`SPILLED`, `UNDECIDED` or 0); what is undecided stays empty.
     """
     import pandas as pd
 
@@ -127,12 +130,20 @@ def build_table(
             "rank_right": ranks[1],
             "is_ligand_receptor": unknown,
             "co_occurs": unknown if co_occurs is None else pd.array(co_occurs, dtype="boolean"),
-            "spillover": unknown if spillover is None else pd.array(spillover, dtype="boolean"),
+            "spillover": unknown if spillover is None else _with_gaps(spillover),
             "in_sample": unknown if in_sample is None else pd.array(in_sample, dtype="boolean"),
         },
         columns=list(COLUMNS),
     )
     return _sorted(table, with_p=with_p)
+
+
+def _with_gaps(codes: SpilloverCodes) -> Any:
+    import pandas as pd
+
+    flags = pd.array(codes == SPILLED, dtype="boolean")
+    flags[codes == UNDECIDED] = pd.NA
+    return flags
 
 
 def _sorted(table: pd.DataFrame, *, with_p: bool) -> pd.DataFrame:

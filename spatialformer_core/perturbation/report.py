@@ -38,7 +38,7 @@ COLUMNS: dict[str, str] = {
     "is_ligand_receptor": "known ligand-receptor pair",
     "co_occurs": "the two genes' transcripts lie together inside single cells of these types",
     "spillover": "a gene of the pair spilled over from neighbours into the type in which it is "
-    "knocked out",
+    "knocked out; empty where contact with the type that expresses it explains its counts as well",
     "in_sample": "some of the near cell pairs hold cells that the checkpoint was trained on",
 }
 """Columns of the table, in order, and what they mean."""

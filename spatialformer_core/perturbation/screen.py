@@ -26,7 +26,14 @@ from spatialformer_core.perturbation.plan import (
 from spatialformer_core.perturbation.report import ScreenResult
 from spatialformer_core.perturbation.request import MIN_COVERAGE, ScreenRequest
 from spatialformer_core.perturbation.tally import FAR, NEAR, Tally
-from spatialformer_core.perturbation.tissue import PairTable, Tissue, concatenate
+from spatialformer_core.perturbation.tissue import (
+    SPILLED,
+    UNDECIDED,
+    PairTable,
+    SpilloverCodes,
+    Tissue,
+    concatenate,
+)
 from spatialformer_core.perturbation.words import describe
 from spatialformer_core.progress import Cancel, Progress, never, silent
 
@@ -238,15 +245,17 @@ def _in_sample(plan: ScreenPlan, request: ScreenRequest) -> BoolArray | None:
     return _carried(plan.index, tissues, plan.near.take(seen), same_type=request.same_type)
 
 
-def _spillover(plan: ScreenPlan) -> BoolArray | None:
-    """Return which gene pairs hold a gene that is spillover in its type on any slide."""
-    flagged = np.zeros(len(plan.index), np.bool_)
+def _spillover(plan: ScreenPlan) -> SpilloverCodes | None:
+    """Return the code of each gene pair: of its two genes on all slides, the gravest."""
+    found = []
     for tissue in plan.slides.tissues:
         if tissue.spillover is None:
             return None
         left, right = tissue.spillover
-        flagged |= left[plan.index.left] | right[plan.index.right]
-    return flagged
+        found += [left[plan.index.left], right[plan.index.right]]
+    codes = np.array(found)
+    any_undecided = np.where((codes == UNDECIDED).any(axis=0), UNDECIDED, 0)
+    return np.where((codes == SPILLED).any(axis=0), SPILLED, any_undecided).astype(np.int8)
 
 
 def _carried(

@@ -13,6 +13,10 @@ from spatialformer_core import cell_graph
 from spatialformer_core.arrays import BoolArray, CellTokens, DoubleArray, Graph, LongArray
 from spatialformer_core.errors import SpatialFormerError
 
+SpilloverCodes = NDArray[np.int8]
+SPILLED, UNDECIDED = 1, -1
+"""A gene's counts in a type are a neighbour's; or they may be. 0: nothing says so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -59,8 +63,8 @@ class Tissue:
     cells
         Tokens of all cells, row for row; None while only an estimate is wanted.
     spillover
-        Genes that are spillover in the left and in the right type, two masks of shape
-        ``(n_genes,)``; None if it was not measured.
+        Code of every gene in the left and in the right type (`SPILLED`, `UNDECIDED` or 0), each of
+        shape ``(n_genes,)``; None if it was not measured.
     """
 
     slide_id: str
@@ -75,7 +79,7 @@ class Tissue:
     regions: tuple[Region, ...]
     cells: CellTokens | None = None
     held_out: BoolArray | None = None
-    spillover: tuple[BoolArray, BoolArray] | None = None
+    spillover: tuple[SpilloverCodes, SpilloverCodes] | None = None
 
     @property
     def in_any_region(self) -> BoolArray:

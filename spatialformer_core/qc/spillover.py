@@ -15,6 +15,10 @@ is flagged in a type only if both say spillover:
 The replicate of both tests is the block of tissue, never the cell. The first is adjusted over all
 genes and types tested; the second chooses between two readings of what the first found, so a gene
 that contact induces is taken for spillover with a chance of at most ``alpha``.
+
+What it misses: transcripts of a cell that lies above or below, or that drifted far, lie anywhere
+in the other cell, as if contact had induced them. Such a gene depends on distance and is not
+flagged; nothing in one section's counts tells the two apart.
 """
 
 from __future__ import annotations
@@ -128,6 +132,7 @@ COLUMNS = {
     "q": "Benjamini-Hochberg over all genes and types tested",
     "edge_ratio": "deep copies of the gene in near cells, observed over expected",
     "p_edge": "one-sided p of the edge ratio, replicate = block",
+    "depends_on_distance": "the first test: spillover or contact",
     "flagged": "spillover: both tests say so",
 }
 """Columns of `spillover_table` besides ``source`` and what they mean."""
@@ -190,9 +195,11 @@ def spillover_table(cells: SpilloverCells, settings: SpilloverSettings) -> Spill
     columns = _joined(parts)
     p = columns["p"]
     columns["q"] = stats.false_discovery_control(p) if len(p) else p
+    columns["depends_on_distance"] = (columns["q"] <= settings.alpha) & (
+        columns["odds_ratio"] >= settings.min_odds_ratio
+    )
     columns["flagged"] = (
-        (columns["q"] <= settings.alpha)
-        & (columns["odds_ratio"] >= settings.min_odds_ratio)
+        columns["depends_on_distance"]
         & (columns["p_edge"] <= settings.alpha)
         & (columns["edge_ratio"] <= settings.max_edge_ratio)
     )
@@ -362,5 +369,5 @@ def _joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
             np.int64 if name in whole else np.float64
         )
         for name in COLUMNS
-        if name not in {"q", "flagged"}
+        if name not in {"q", "depends_on_distance", "flagged"}
     }

@@ -6,7 +6,7 @@ forgotten with the slide, and ignored when the slide was ingested anew.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialformer_core import __version__, files
-from spatialformer_core.arrays import BoolArray
 from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.perturbation.tissue import SPILLED, UNDECIDED, SpilloverCodes
 from spatialformer_core.progress import Cancel, Progress, check, never, silent
 from spatialformer_core.qc import (
     SpilloverCells,
@@ -41,8 +41,9 @@ class SpilloverReport:
 
     Attributes
     ----------
-    tested, flagged
-        Pairs of a gene and a type.
+    tested, depends_on_distance, flagged
+        Pairs of a gene and a type: all, those that are spillover or contact, those that are
+        spillover.
     transcripts, transcripts_deep
         In cells, and those that the erosion leaves.
     top
@@ -54,6 +55,7 @@ class SpilloverReport:
     slide_id: str
     groupby: str
     tested: int
+    depends_on_distance: int
     flagged: int
     transcripts: int
     transcripts_deep: int
@@ -124,6 +126,7 @@ def measure_spillover(
         "settings": settings.model_dump(mode="json"),
         "columns": {**COLUMNS, "source_type": "types that express the gene"},
         "tested": len(table),
+        "depends_on_distance": int(table.columns["depends_on_distance"].sum()),
         "flagged": int(table.columns["flagged"].sum()),
         "transcripts": len(gene),
         "transcripts_deep": int(deep.sum()),
@@ -134,14 +137,15 @@ def measure_spillover(
     return _report(facts, named, out)
 
 
-def read_flags(slide: Slide, groupby: str) -> dict[str, BoolArray] | None:
-    """Return which of the slide's genes are spillover in each type of a grouping.
+def read_flags(slide: Slide, groupby: str) -> dict[str, SpilloverCodes] | None:
+    """Return what is known of each of the slide's genes in each type of a grouping.
 
     Returns
     -------
     dict or None
-        A mask per type, shape ``(n_genes,)``; None if nothing was measured for this grouping
-        since the slide was ingested.
+        Per type `SPILLED`, `UNDECIDED` (it depends on distance, but not at the edge; or the type
+        could not be tested) or 0, shape ``(n_genes,)``; None if nothing was measured for this
+        grouping since the slide was ingested.
     """
     import pyarrow.parquet as pq
 
@@ -151,12 +155,17 @@ def read_flags(slide: Slide, groupby: str) -> dict[str, BoolArray] | None:
     facts = files.read_json(folder / FACTS)
     if facts.get("created") != slide.meta.created or facts.get("groupby") != groupby:
         return None
-    rows = pq.read_table(folder / TABLE, columns=["gene", "type", "flagged"]).to_pydict()
+    rows = pq.read_table(folder / TABLE).to_pylist()
+    tested = {row["type"] for row in rows}
     column = {gene: k for k, gene in enumerate(slide.genes)}
-    flags = {name: np.zeros(len(slide.genes), np.bool_) for name in facts["categories"]}
-    for gene, name, flagged in zip(rows["gene"], rows["type"], rows["flagged"], strict=True):
-        flags[name][column[gene]] = flagged
-    return flags
+    codes = {
+        name: np.full(len(slide.genes), 0 if name in tested else UNDECIDED, np.int8)
+        for name in facts["categories"]
+    }
+    for row in rows:
+        if row["depends_on_distance"]:
+            codes[row["type"]][column[row["gene"]]] = SPILLED if row["flagged"] else UNDECIDED
+    return codes
 
 
 def _outlines(slide: Slide, nuclei: Path | None) -> Polygons:
@@ -212,5 +221,5 @@ def _report(facts: dict[str, Any], columns: dict[str, NDArray[Any]], out: Path) 
         {**{k: columns[k][row] for k in names}, **{k: float(columns[k][row]) for k in numbers}}
         for row in order
     ]
-    known = ("slide_id", "groupby", "tested", "flagged", "transcripts", "transcripts_deep")
+    known = {field.name for field in fields(SpilloverReport)} & facts.keys()
     return SpilloverReport(**{name: facts[name] for name in known}, top=top, folder=out)

@@ -5,6 +5,7 @@ import pytest
 
 from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.perturbation import COLUMNS, Gate, read_result, run_screen, write_result
+from spatialformer_core.perturbation.tissue import SPILLED, UNDECIDED
 
 
 def row(table, pair):
@@ -64,8 +65,9 @@ def test_columns_are_those_of_the_design_and_uncomputed_ones_are_empty(screened)
 
 def test_gene_pairs_with_spillover_in_their_type_are_marked(lab):
     tissue = lab.tissue()
-    left, right = (np.zeros(len(lab.model.genes), bool) for _ in range(2))
-    left[lab.model.genes.index(lab.contact[0])] = True
+    left, right = (np.zeros(len(lab.model.genes), np.int8) for _ in range(2))
+    left[lab.model.genes.index(lab.contact[0])] = SPILLED
+    right[lab.model.genes.index(lab.contact[1])] = UNDECIDED
     found = run_screen(
         [replace(tissue, spillover=(left, right))],
         lab.scorer(),
@@ -74,7 +76,10 @@ def test_gene_pairs_with_spillover_in_their_type_are_marked(lab):
     )
     expected = found.table["gene_left"] == lab.contact[0]
     assert 0 < expected.sum() < len(found.table)
-    np.testing.assert_array_equal(found.table["spillover"].astype(bool), expected)
+    np.testing.assert_array_equal(found.table["spillover"].fillna(value=False), expected)
+    undecided = ~expected & (found.table["gene_right"] == lab.contact[1])
+    assert undecided.any()
+    np.testing.assert_array_equal(found.table["spillover"].isna(), undecided)
     assert "spillover" not in found.info["not_computed"]
 
 

@@ -92,6 +92,7 @@ def test_spillover_is_flagged_and_contact_is_not(table):
     assert (np.abs(of(table, TARGET, CONTACT, "edge_ratio") - 1) < 0.15).all()
     assert of(table, TARGET, SPILL, "flagged").all()
     assert not of(table, TARGET, CONTACT, "flagged").any()
+    assert of(table, TARGET, CONTACT, "depends_on_distance").all()
     # Erosion takes most of what spilled over near the source, little of what contact induced.
     lost = [
         of(table, TARGET, genes, "rate_near_eroded") / of(table, TARGET, genes, "rate_near")
