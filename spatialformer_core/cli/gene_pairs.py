@@ -82,3 +82,33 @@ def _say(result: GenePairResult, out: Path) -> None:
     rows = top.head(_TOP_PER_GROUP)[columns].itertuples(index=False, name=None)
     table(columns, list(rows))
     say(f"{len(result.table):,} rows in {out}")
+
+
+def evaluate_gene_pairs(
+    slide: str, groupby: str | None, draws: int, out: Path, *, as_json: bool
+) -> None:
+    """Run the suite ``genepairs``: type-I error and, on a simulated slide, planted pairs."""
+    from spatialformer_core import files
+    from spatialformer_core.config import validate
+    from spatialformer_core.errors import SpatialFormerError
+    from spatialformer_core.service import open_services
+    from spatialformer_core.service.evaluate_gene_pairs import (
+        GenePairEvaluation,
+        run_gene_pair_evaluation,
+    )
+
+    services = open_services()
+    types = groupby or services.slide(slide).meta.default_group
+    if types is None:
+        raise SpatialFormerError("The slide has no grouping of its cells.", where=slide)
+    asked = {"slide_ids": [slide], "groupby": types}
+    values = {"gene_pairs": asked, "draws": max(2, draws)}
+    request = validate(GenePairEvaluation, values, "evaluate genepairs")
+    with files.atomic_directory(out) as partial:
+        report = run_gene_pair_evaluation(
+            services.store, request, partial, progress=terminal_progress()
+        )
+    if as_json:
+        emit_json({"out": str(out), **report})
+    else:
+        say((out / "report.md").read_text("utf-8"))

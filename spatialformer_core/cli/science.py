@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spatialformer_core.cli.gene_pairs import evaluate_gene_pairs
 from spatialformer_core.cli.output import AsJson, emit_json, say, table, terminal_progress
 from spatialformer_core.errors import SpatialFormerError
 
@@ -154,7 +155,7 @@ def _read_text(path: Path) -> str:
 
 
 def evaluate(  # noqa: PLR0913 - one parameter per option
-    suite: Annotated[str, typer.Argument(help="colocalisation")],
+    suite: Annotated[str, typer.Argument(help="colocalisation or genepairs")],
     *,
     slide: Annotated[str, typer.Option(help="Slide id.")],
     out: OutFolder,
@@ -172,13 +173,18 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     ] = None,
     queries: Annotated[int, typer.Option(help="Query cells per seed, at most.")] = 5_000,
     train_pairs: Annotated[int, typer.Option(help="Pairs that baselines are fitted on.")] = 60_000,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of seeds; of genepairs, null groups of each kind.")
+    ] = 3,
     allow_simulated: Annotated[
         bool, typer.Option("--allow-simulated", help="Marks the report.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a benchmark suite: the checkpoint beside baselines fitted in the same run."""
+    if suite == "genepairs":
+        evaluate_gene_pairs(slide, groupby, seeds, out, as_json=as_json)
+        return
     from spatialformer_core import files
     from spatialformer_core.config import validate
     from spatialformer_core.service import open_services

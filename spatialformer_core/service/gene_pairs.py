@@ -101,7 +101,7 @@ def run_gene_pairs(
         check(cancel)
         here = staged(progress, 0.6 * number / len(slides), 0.6 * (number + 1) / len(slides))
         folder = stored_cooccurrence(slide, request.cooccurrence, progress=here, cancel=cancel)
-        parts.append(_cells(slide, folder, kept[number]))
+        parts.append(slide_cells(slide, folder, kept[number]))
         nulls.append(_null(folder))
     settings = request.settings.model_copy(update={"min_copies": request.cooccurrence.min_copies})
     cells = join_cells(parts)
@@ -175,7 +175,7 @@ def _grouping(key: str, labels: Sequence[NDArray[np.str_]]) -> Grouping:
     return Grouping(key, categories, np.where(joined == "", -1, place))
 
 
-def _cells(slide: Slide, folder: Path, kept: BoolArray) -> PairCells:
+def slide_cells(slide: Slide, folder: Path, kept: BoolArray) -> PairCells:
     """Return the kept cells of one slide, counts and depth from the analysed transcripts."""
     from spatialformer_core.cooccurrence import pair_matrix
     from spatialformer_core.gene_pairs import PairCells
