@@ -159,14 +159,16 @@ class PairBatches:
         if step < 0:
             raise SpatialFormerError(f"Step {step} does not exist.")
         index = step * self.batch_size + np.arange(self.batch_size, dtype=np.int64)
-        group, member = np.divmod(index, len(self._kinds))
-        anchor = self._anchors(group)
-        kind = self._kinds[member]
-        part = np.searchsorted(self._first, anchor, side="right") - 1
+        n_kinds = len(self._kinds)
+        # One anchor per group of pairs; a batch holds whole groups.
+        anchors = self._anchors(index[::n_kinds] // n_kinds)
+        kind = np.tile(self._kinds, len(anchors))
+        parts = np.searchsorted(self._first, anchors, side="right") - 1
+        anchor, part = np.repeat(anchors, n_kinds), np.repeat(parts, n_kinds)
         left, right = np.empty(len(index), np.int64), np.empty(len(index), np.int64)
         slide = np.empty(len(index), np.int64)
-        for number in np.unique(part):
-            here = part == number
+        for number in np.unique(parts):
+            here = np.flatnonzero(part == number)
             sampler = self._samplers[number]
             cells = sampler.anchors[anchor[here] - self._first[number]]
             pairs = sampler.draw(cells, index[here], kind[here], seed=self.seed)
