@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from spatialformer_core.arrays import DoubleArray, FloatArray, LongArray
+from spatialformer_core.arrays import FloatArray, LongArray
 from spatialformer_core.config import SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.vocabulary.vocabulary import META_FIELDS, Vocabulary, word
@@ -40,52 +41,58 @@ def build_vocabulary(
     SpatialFormerError
         If a panel repeats a gene, or its names and counts differ in length.
     """
-    columns: list[tuple[Sequence[str], LongArray, FloatArray]] = []
+    slides: list[_Values] = []
     union: set[str] = set()
     for genes, counts in panels:
         if len(genes) != counts.shape[1]:
             raise SpatialFormerError(
                 f"The panel names {len(genes):,} genes, the counts have {counts.shape[1]:,}."
             )
-        if len(set(genes)) != len(genes):
+        column_of = {str(gene): column for column, gene in enumerate(genes)}
+        if len(column_of) != len(genes):
             raise SpatialFormerError(
                 "The panel names a gene more than once.",
                 fix="Sum the counts of equal genes or rename them.",
             )
-        union.update(str(gene) for gene in genes)
-        columns.append((genes, *_scaled(counts)))
+        union.update(column_of)
+        slides.append(_scaled(column_of, counts))
     names = tuple(sorted(union))
-    rank = {name: i for i, name in enumerate(names)}
-    gene = [np.array([rank[str(g)] for g in genes], np.int64)[at] for genes, at, _ in columns]
-    value = [values for _, _, values in columns]
-    medians = _grouped_medians(
-        np.concatenate([np.zeros(0, np.int64), *gene]),
-        np.concatenate([np.zeros(0, np.float32), *value]),
-        len(names),
-    )
+    medians = np.array([_median([slide.of(name) for slide in slides]) for name in names])
     words = {word(name, getattr(sample, name)) for sample in samples for name in META_FIELDS}
     return Vocabulary(tuple(sorted(words)), names, medians.astype(np.float32))
 
 
-def _scaled(counts: Any) -> tuple[LongArray, FloatArray]:
-    """Return gene column and scaled value of every non-zero entry."""
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """Scaled non-zero values of one slide, column by column: four bytes per value are held."""
+
+    column_of: dict[str, int]
+    starts: LongArray
+    values: FloatArray
+
+    def of(self, gene: str) -> FloatArray:
+        column = self.column_of.get(gene)
+        if column is None:
+            return self.values[:0]
+        return self.values[self.starts[column] : self.starts[column + 1]]
+
+
+def _scaled(column_of: dict[str, int], counts: Any) -> _Values:
     entries = counts.tocoo()
     positive = entries.data > 0
     row, column = entries.row[positive], entries.col[positive]
     data = entries.data[positive].astype(np.float64)
     totals = np.bincount(row, weights=data, minlength=counts.shape[0])
-    return column.astype(np.int64), (data * (TARGET_SUM / totals[row])).astype(np.float32)
+    values = (data * (TARGET_SUM / totals[row])).astype(np.float32)
+    starts = np.zeros(len(column_of) + 1, np.int64)
+    np.cumsum(np.bincount(column, minlength=len(column_of)), out=starts[1:])
+    return _Values(column_of, starts, values[np.argsort(column, kind="stable")])
 
 
-def _grouped_medians(group: LongArray, value: FloatArray, n_groups: int) -> DoubleArray:
-    """Return the median of the values of each group, 1.0 for an empty group."""
-    order = np.lexsort((value, group))
-    ordered = value[order].astype(np.float64)
-    sizes = np.bincount(group, minlength=n_groups)
-    starts = np.cumsum(sizes) - sizes
-    medians = np.ones(n_groups)
-    filled = np.flatnonzero(sizes)
-    low = starts[filled] + (sizes[filled] - 1) // 2
-    high = starts[filled] + sizes[filled] // 2
-    medians[filled] = 0.5 * (ordered[low] + ordered[high])
-    return medians
+def _median(parts: list[FloatArray]) -> float:
+    """Return the median of all values, 1.0 if there are none."""
+    values = np.sort(np.concatenate(parts))
+    if not len(values):
+        return 1.0
+    low, high = values[(len(values) - 1) // 2], values[len(values) // 2]
+    return 0.5 * (float(low) + float(high))
