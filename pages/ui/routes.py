@@ -6,6 +6,7 @@ browser sends it as a header with every request. Numbers leave as `service.view`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -80,8 +81,27 @@ def _outlines(request: Request, slide: SlideView) -> Response:
 
 def _molecules(request: Request, slide: SlideView) -> Response:
     at = request.path_params
-    genes = [gene for gene in request.query_params.get("genes", "").split(",") if gene]
-    return _binary(slide.transcript_tile(at["x"], at["y"], genes), _AS_IS)
+    return _binary(slide.transcript_tile(at["x"], at["y"], _genes(request)), _AS_IS)
+
+
+def _genes(request: Request) -> list[str]:
+    return [gene for gene in request.query_params.get("genes", "").split(",") if gene]
+
+
+def _molecules_of_genes(request: Request, slide: SlideView) -> Response:
+    text = request.query_params.get("window", "")
+    try:
+        window = tuple(float(value) for value in text.split(",")) if text else None
+    except ValueError:
+        return _nothing()
+    if window is not None and (len(window) != 4 or not all(map(math.isfinite, window))):
+        return _nothing()
+    return _binary(slide.molecules(_genes(request), window), _AS_IS)
+
+
+def _density(request: Request, slide: SlideView) -> Response:
+    # Counts are mostly small numbers: these bytes are worth compressing.
+    return _binary(slide.density(request.path_params["level"], _genes(request)), _CACHED)
 
 
 def _cell(request: Request, slide: SlideView) -> Response:
@@ -116,6 +136,8 @@ ROUTES = [
     Route(f"{_SLIDE}/gene/{{gene:path}}.bin", _guarded(_gene)),
     Route(f"{_SLIDE}/outlines/{{x:int}}/{{y:int}}.bin", _guarded(_outlines)),
     Route(f"{_SLIDE}/molecules/{{x:int}}/{{y:int}}.bin", _guarded(_molecules)),
+    Route(f"{_SLIDE}/molecules.bin", _guarded(_molecules_of_genes)),
+    Route(f"{_SLIDE}/density/{{level:int}}.bin", _guarded(_density)),
     Route(f"{_SLIDE}/cell/{{row:int}}.json", _guarded(_cell)),
     Route(
         f"{_SLIDE}/image/{{name}}/{{channel:int}}/{{z:int}}/{{x:int}}/{{y:int}}.jpg",

@@ -20,6 +20,7 @@ from spatialformer_core.arrays import FloatArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service.palette import UNASSIGNED, group_colours
 from spatialformer_core.slides import Polygons, Slide, SlideStore
+from spatialformer_core.slides.meta import Bounds
 from spatialformer_core.slides.tiles import image_tile_jpeg
 
 MAX_GENES = 12
@@ -61,6 +62,7 @@ class SlideView:
             "tiles": [grid.nx, grid.ny],
             "has_polygons": meta.has_polygons,
             "has_transcripts": meta.has_transcripts,
+            "density_bins_um": list(self.slide.density_bins_um),
             "groups": list(self.slide.group_keys),
             "images": [image.model_dump(mode="json") for image in meta.images],
         }
@@ -185,8 +187,7 @@ class SlideView:
         SpatialFormerError
             If no gene or more than `MAX_GENES` are asked for, or one is not on the panel.
         """
-        if not 0 < len(genes) <= MAX_GENES:
-            raise SpatialFormerError(f"1 to {MAX_GENES} genes can be shown, not {len(genes)}.")
+        _check_genes(genes)
         unknown = [gene for gene in genes if gene not in self._gene_position]
         if unknown:
             raise SpatialFormerError(f"Gene {unknown[0][:40]!r} is not on the slide's panel.")
@@ -204,6 +205,51 @@ class SlideView:
                 np.array([len(which)], "<u4").tobytes(),
                 local.astype("<f4").tobytes(),
                 which.astype("u1").tobytes(),
+            )
+        )
+
+    def molecules(self, genes: Sequence[str], window_um: Bounds | None = None) -> bytes:
+        """Return the molecules of some genes in a window, or on the whole slide.
+
+        Layout as `transcript_tile`; the genes follow each other.
+
+        Raises
+        ------
+        SpatialFormerError
+            If no gene or more than `MAX_GENES` are asked for, one is not on the panel, or the
+            slide has to be rebuilt first.
+        """
+        _check_genes(genes)
+        xy_um, which = self.slide.gene_transcripts(genes, window_um)
+        return b"".join(
+            (
+                np.array([len(which)], "<u4").tobytes(),
+                (xy_um - self._origin_um).astype("<f4").tobytes(),
+                which.astype("u1").tobytes(),
+            )
+        )
+
+    def density(self, level: int, genes: Sequence[str] = ()) -> bytes:
+        """Return molecules per bin: all of them, or those of some genes together.
+
+        Layout: ``u32 columns, rows``, ``f64 bin_um``, ``u32 count[rows][columns]``; the first bin
+        begins at the corner of tile (0, 0).
+
+        Raises
+        ------
+        SpatialFormerError
+            If there is no such level or gene, or the slide has to be rebuilt first.
+        """
+        if genes:
+            _check_genes(genes)
+            counts = self.slide.gene_density(genes, level)
+        else:
+            counts = self.slide.density("transcripts", level)
+        return b"".join(
+            (
+                np.array(counts.shape[::-1], "<u4").tobytes(),
+                np.array([self.slide.density_bins_um[level]], "<f8").tobytes(),
+                counts.astype("<u4").tobytes(),
             )
         )
 
@@ -261,6 +307,11 @@ class SlideView:
         area_um2: FloatArray = np.asarray(self.slide.area_um2)
         area_um2 = area_um2[np.isfinite(area_um2) & (area_um2 > 0)]
         return float(np.sqrt(np.median(area_um2) / np.pi)) if len(area_um2) else 4.0
+
+
+def _check_genes(genes: Sequence[str]) -> None:
+    if not 0 < len(genes) <= MAX_GENES:
+        raise SpatialFormerError(f"1 to {MAX_GENES} genes can be shown, not {len(genes)}.")
 
 
 def _count(codes: NDArray[Any], n_groups: int) -> list[int]:

@@ -267,15 +267,14 @@ class Slide:
 
     @property
     def density_bins_um(self) -> tuple[float, ...]:
-        """Width of a bin at each level of `density`."""
-        return molecules.bin_widths_um(self.grid)
+        """Width of a bin at each level of `density`; empty in a slide of format 1."""
+        return molecules.bin_widths_um(self.grid) if self.meta.format_version > 1 else ()
 
     def density(self, of: molecules.Subject = "transcripts", level: int = 0) -> molecules.Counts:
         """Return how many transcripts or cells lie in each bin, shape ``(rows, columns)``.
 
         Bin ``(0, 0)`` begins at the corner of tile ``(0, 0)``; `density_bins_um` gives the width.
         """
-        self._need_format_2()
         self._check_level(level)
         return index.load(self._index, f"density_{of}_{level}")
 
@@ -285,6 +284,7 @@ class Slide:
         return self._by_gene.density([self._column(gene) for gene in genes], level)
 
     def _check_level(self, level: int) -> None:
+        self._need_format_2()
         if not 0 <= level < len(self.density_bins_um):
             raise SpatialFormerError(
                 f"There is no density level {level}.",

@@ -36,6 +36,12 @@ class OneTile:
     def transcript_tile(self, x, y, genes):
         return ",".join(genes).encode() if (x, y) == (0, 0) else None
 
+    def molecules(self, genes, window):
+        return f"{genes} {window}".encode()
+
+    def density(self, level, genes):
+        return f"{level} {genes}".encode()
+
     def image_tile(self, name, channel, level, x, y):
         if (name, channel, level, x, y) != ("he", 0, 2, 1, 0):
             raise SpatialFormerError("There is no such tile.")
@@ -76,6 +82,10 @@ def get(client, path, slide="lung", token=None):
         ("gene/HLA-DRB1%2F2.bin", b"codes"),
         ("outlines/0/0.bin", b"ring"),
         ("molecules/0/0.bin?genes=CD3E,EPCAM", b"CD3E,EPCAM"),
+        ("molecules.bin?genes=CD3E", b"['CD3E'] None"),
+        ("molecules.bin?genes=CD3E&window=0,1,2.5,3", b"['CD3E'] (0.0, 1.0, 2.5, 3.0)"),
+        ("density/2.bin", b"2 []"),
+        ("density/0.bin?genes=CD3E", b"0 ['CD3E']"),
         ("image/he/0/2/1/0.jpg", b"jpeg"),
     ],
 )
@@ -103,6 +113,9 @@ def test_the_version_is_never_cached(client):
     [
         "outlines/1/0.bin",
         "molecules/0/1.bin?genes=CD3E",
+        "molecules.bin?genes=CD3E&window=0,1,2",
+        "molecules.bin?genes=CD3E&window=0,1,2,nan",
+        "molecules.bin?genes=CD3E&window=a,b,c,d",
         "image/he/0/9/0/0.jpg",
         "image/nope/0/0/0/0.jpg",
         "gene/NOPE.bin",

@@ -240,10 +240,42 @@ def test_molecules_of_the_chosen_genes_only(shown):
         )
 
 
+def test_molecules_of_a_window_are_those_of_its_tiles(shown):
+    info, genes = shown.info(), ["CCC", "AAA"]
+    tiles = [(x, y) for y in range(info["tiles"][1]) for x in range(info["tiles"][0])]
+    parts = [shown.transcript_tile(*tile, genes) for tile in tiles]
+    n_whole = sum(int(np.frombuffer(part, "<u4", 1)[0]) for part in parts)
+    body = shown.molecules(genes)
+    n = int(np.frombuffer(body, "<u4", 1)[0])
+    assert n == n_whole
+    assert len(body) == 4 + 9 * n
+    x0, y0, x1, y1 = info["bounds_um"]
+    window = (x0, y0, (x0 + x1) / 2, y1)
+    half = shown.molecules(genes, window)
+    n_half = int(np.frombuffer(half, "<u4", 1)[0])
+    xy = np.frombuffer(body, "<f4", 2 * n, 4).reshape(-1, 2) + info["tile_origin_um"]
+    assert 0 < n_half == (xy[:, 0] <= window[2]).sum() < n
+
+
+def test_density_counts_all_molecules_or_those_of_a_gene(shown):
+    for level, width in enumerate(shown.info()["density_bins_um"]):
+        for genes, expected in ((), counts().sum()), (["BBB"], counts()[:, 1].sum()):
+            body = shown.density(level, genes)
+            columns, rows = (int(v) for v in np.frombuffer(body, "<u4", 2))
+            assert np.frombuffer(body, "<f8", 1, 8)[0] == width
+            bins = np.frombuffer(body, "<u4", rows * columns, 16)
+            assert len(body) == 16 + 4 * rows * columns
+            assert bins.sum() == expected
+    with pytest.raises(SpatialFormerError):
+        shown.density(99)
+
+
 def test_molecules_of_too_many_or_unknown_genes_are_refused(shown):
     for genes in ([], ["AAA"] * (view.MAX_GENES + 1), ["NOPE"]):
         with pytest.raises(SpatialFormerError):
             shown.transcript_tile(0, 0, genes)
+        with pytest.raises(SpatialFormerError):
+            shown.molecules(genes)
 
 
 def test_image_tiles_show_the_channel_and_end_with_the_image(shown):
