@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialformer_core.arrays import BoolArray, FloatArray, Graph, IntArray, LongArray
-from spatialformer_core.cell_graph import kernels
+from spatialformer_core.cell_graph import grid_kernels
 from spatialformer_core.errors import SpatialFormerError
 
 _MAX_BINS_PER_CELL = 4
@@ -51,7 +51,7 @@ def radius_graph(
     indptr = np.zeros(len(xy) + 1, np.int64)
     # Cells at equal coordinates are neighbours, so an inner radius of 0 excludes nothing.
     inner2 = inner_um * inner_um if inner_um > 0 else -1.0
-    indices = kernels.link(grid, inner2, float(radius_um * radius_um), indptr)
+    indices = grid_kernels.link(grid, inner2, float(radius_um * radius_um), indptr)
     return Graph(indptr, indices)
 
 
@@ -87,7 +87,7 @@ def niche_means(graph: Graph, features: FloatArray) -> tuple[FloatArray, LongArr
         )
     indptr, indices = writable(graph)
     values = np.require(features, np.float32, ["C", "W"])
-    return kernels.neighbour_means(indptr, indices, values), graph.degree
+    return grid_kernels.neighbour_means(indptr, indices, values), graph.degree
 
 
 def near_pairs(
@@ -122,8 +122,9 @@ def check_coordinates(xy_um: NDArray[np.floating]) -> NDArray[np.float64]:
     xy = np.asarray(xy_um, np.float64)
     if xy.ndim != 2 or xy.shape[1] != 2:
         raise SpatialFormerError(f"Coordinates of shape {xy.shape}, (n, 2) was expected.")
-    bad = np.flatnonzero(~np.isfinite(xy).all(1))
-    if len(bad):
+    finite = np.isfinite(xy)
+    if not finite.all():
+        bad = np.flatnonzero(~finite.all(1))
         raise SpatialFormerError(
             f"{len(bad):,} cells have no finite coordinates, the first is cell {bad[0]:,}.",
             fix="Remove these cells or give their position.",
@@ -133,14 +134,14 @@ def check_coordinates(xy_um: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def build_grid(
     xy: NDArray[np.float64], bin_um: float, cells: BoolArray | None = None
-) -> kernels.Grid:
+) -> grid_kernels.Grid:
     """Group cells by square bins of at least ``bin_um``; ``cells`` selects, shape ``(n,)``."""
     chosen = np.arange(len(xy)) if cells is None else np.flatnonzero(cells)
-    points = xy[chosen]
+    points = xy if cells is None else xy[chosen]
     if not len(points):
         empty = np.zeros(0, np.float64)
         start = np.zeros(2, np.int64)
-        return kernels.Grid(0.0, 0.0, 1.0, 1, 1, start, np.zeros(0, np.int32), empty, empty)
+        return grid_kernels.Grid(0.0, 0.0, 1.0, 1, 1, start, np.zeros(0, np.int32), empty, empty)
     low = points.min(0)
     extent = points.max(0) - low
     # A few far outliers must not blow the grid up; larger bins are slower there, never wrong.
@@ -148,23 +149,9 @@ def build_grid(
     size = float(bin_um)
     while np.prod(np.floor(extent / size) + 1) > allowed:
         size *= 2
-    nx, ny = (int(value) + 1 for value in np.floor(extent / size))
-    column, row = np.floor((points - low) / size).astype(np.int64).T
-    bins = row * nx + column
-    start = np.zeros(nx * ny + 1, np.int64)
-    order = np.empty(len(points), np.int32)
-    kernels.fill_grid(bins, start, order)
-    placed = points[order]
-    return kernels.Grid(
-        float(low[0]),
-        float(low[1]),
-        size,
-        nx,
-        ny,
-        start,
-        chosen[order].astype(np.int32),
-        np.ascontiguousarray(placed[:, 0]),
-        np.ascontiguousarray(placed[:, 1]),
+    corner = (float(low[0]), float(low[1]))
+    return grid_kernels.fill_grid(
+        np.require(xy, requirements=["C", "W"]), chosen.astype(np.int32), size, corner
     )
 
 

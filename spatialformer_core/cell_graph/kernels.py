@@ -1,4 +1,4 @@
-"""Numba kernels of the cell graph and its samplers.
+"""Numba kernels of the samplers of pairs.
 
 They share one file because numba's cache is keyed by the file of the cached function only: a
 helper that changed in another file would silently leave stale machine code behind.
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialformer_core.arrays import BoolArray, DoubleArray, FloatArray, IntArray, LongArray
+from spatialformer_core.cell_graph.grid_kernels import Grid
 
 POSITIVE, EASY, HARD = 0, 1, 2
 """Kinds of pairs: neighbours, anywhere on the slide, in the ring around the cell."""
@@ -26,21 +27,6 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _ROUNDS = 4
 _RING_TRIES = 64
 _EASY_TRIES = 256
-_INSERTION_LIMIT = 48
-
-
-class Grid(NamedTuple):
-    """A cell list: cells grouped by square bin, row by row."""
-
-    x0: float
-    y0: float
-    bin_um: float
-    nx: int
-    ny: int
-    start: LongArray  # first entry of each bin, (nx * ny + 1,)
-    order: IntArray  # cell of each entry
-    x: DoubleArray  # coordinates of each entry
-    y: DoubleArray
 
 
 class Tissue(NamedTuple):
@@ -125,19 +111,6 @@ def permute(index: LongArray, n: int, seed: int, epoch: int) -> LongArray:
 
 
 @nb.njit(cache=True)
-def fill_grid(bins: LongArray, start: LongArray, order: IntArray) -> None:
-    """Sort the cells by bin (counting sort); ``start`` comes in as zeros."""
-    for i in range(len(bins)):
-        start[bins[i] + 1] += 1
-    for k in range(len(start) - 1):
-        start[k + 1] += start[k]
-    at = start[:-1].copy()
-    for i in range(len(bins)):
-        order[at[bins[i]]] = i
-        at[bins[i]] += 1
-
-
-@nb.njit(cache=True)
 def _bin_range(centre: float, origin: float, reach: float, size: float, n: int) -> tuple[int, int]:
     first = max(0, int(np.floor((centre - reach - origin) / size)))
     last = min(n - 1, int(np.floor((centre + reach - origin) / size)))
@@ -145,90 +118,38 @@ def _bin_range(centre: float, origin: float, reach: float, size: float, n: int) 
 
 
 @nb.njit(cache=True)
-def _neighbours(grid: Grid, entry: int, inner2: float, outer2: float, found: IntArray) -> int:
-    """Write the cells at a squared distance in ``(inner2, outer2]``; return their number.
+def _row_space(grid: Grid, hi: float) -> LongArray:
+    """Return room for the rows of bins that a square of half width ``hi`` touches."""
+    return np.empty((min(grid.ny, int(2 * hi / grid.bin_um) + 3), 2), np.int64)
 
-    ``found`` needs one place more than there are neighbours; one place alone means: only count.
+
+@nb.njit(cache=True)
+def _ring_rows(grid: Grid, x: float, y: float, hi: float, rows: LongArray) -> int:
+    """List the entries of the bins that the square around a place touches, row by row.
+
+    Writes how many entries there are up to each row's end, and what turns such a number into an
+    entry. Returns the number of entries.
     """
-    x, y = grid.x[entry], grid.y[entry]
-    # A little more than the radius, so that rounding hides no bin.
-    reach = np.sqrt(outer2) * (1 + 1e-9)
-    first_x, last_x = _bin_range(x, grid.x0, reach, grid.bin_um, grid.nx)
-    first_y, last_y = _bin_range(y, grid.y0, reach, grid.bin_um, grid.ny)
-    n = 0
-    last = len(found) - 1
-    for row in range(first_y, last_y + 1):
-        lo = grid.start[row * grid.nx + first_x]
-        hi = grid.start[row * grid.nx + last_x + 1]
-        for other in range(lo, hi):
-            dx, dy = grid.x[other] - x, grid.y[other] - y
-            d2 = dx * dx + dy * dy
-            # Without a branch: a third of the tests succeed, no processor predicts them.
-            found[min(n, last)] = grid.order[other]
-            n += (d2 <= outer2) & (d2 > inner2) & (other != entry)
-    return n
-
-
-@nb.njit(cache=True)
-def _sort_row(row: IntArray) -> None:
-    if len(row) > _INSERTION_LIMIT:
-        row.sort()
-        return
-    for i in range(1, len(row)):
-        value = row[i]
-        j = i - 1
-        while j >= 0 and row[j] > value:
-            row[j + 1] = row[j]
-            j -= 1
-        row[j + 1] = value
-
-
-@nb.njit(cache=True)
-def link(grid: Grid, inner2: float, outer2: float, indptr: LongArray) -> IntArray:
-    """Fill the row pointers and return the neighbours, ascending within a row."""
-    widest = 0
-    one = np.empty(1, np.int32)
-    for entry in range(len(grid.order)):
-        degree = _neighbours(grid, entry, inner2, outer2, one)
-        indptr[grid.order[entry] + 1] = degree
-        widest = max(widest, degree)
-    for i in range(len(indptr) - 1):
-        indptr[i + 1] += indptr[i]
-    indices = np.empty(indptr[-1], np.int32)
-    found = np.empty(widest + 2, np.int32)
-    for entry in range(len(grid.order)):
-        cell = grid.order[entry]
-        n = _neighbours(grid, entry, inner2, outer2, found)
-        _sort_row(found[:n])
-        indices[indptr[cell] : indptr[cell + 1]] = found[:n]
-    return indices
-
-
-@nb.njit(cache=True)
-def _ring_candidates(grid: Grid, x: float, y: float, hi: float) -> int:
     first_x, last_x = _bin_range(x, grid.x0, hi, grid.bin_um, grid.nx)
     first_y, last_y = _bin_range(y, grid.y0, hi, grid.bin_um, grid.ny)
     total = 0
     if last_x < first_x:
-        return 0
-    for row in range(first_y, last_y + 1):
-        base = row * grid.nx
-        total += grid.start[base + last_x + 1] - grid.start[base + first_x]
+        return total
+    for n, row in enumerate(range(first_y, last_y + 1)):
+        start = grid.start[row * grid.nx + first_x]
+        rows[n, 1] = start - total
+        total += grid.start[row * grid.nx + last_x + 1] - start
+        rows[n, 0] = total
     return total
 
 
 @nb.njit(cache=True)
-def _ring_entry(grid: Grid, x: float, y: float, hi: float, k: int) -> int:
-    """Return the k-th entry of the bins that touch the square around a place."""
-    first_x, last_x = _bin_range(x, grid.x0, hi, grid.bin_um, grid.nx)
-    first_y, last_y = _bin_range(y, grid.y0, hi, grid.bin_um, grid.ny)
-    for row in range(first_y, last_y + 1):
-        base = row * grid.nx
-        size = grid.start[base + last_x + 1] - grid.start[base + first_x]
-        if k < size:
-            return int(grid.start[base + first_x] + k)
-        k -= size
-    return -1
+def _ring_entry(rows: LongArray, k: int) -> int:
+    """Return the k-th of these entries."""
+    row = 0
+    while rows[row, 0] <= k:
+        row += 1
+    return int(rows[row, 1] + k)
 
 
 @nb.njit(cache=True)
@@ -239,24 +160,27 @@ def _in_ring(grid: Grid, entry: int, x: float, y: float, limits: Limits) -> bool
 
 
 @nb.njit(cache=True)
-def _draw_ring(grid: Grid, x: float, y: float, limits: Limits, state: np.uint64) -> int:
+def _draw_ring(
+    grid: Grid, place: tuple[float, float], limits: Limits, state: np.uint64, rows: LongArray
+) -> int:
     """Return a cell drawn uniformly from the ring around a place, -1 if it is empty."""
-    total = _ring_candidates(grid, x, y, limits.hi)
+    x, y = place
+    total = _ring_rows(grid, x, y, limits.hi, rows)
     if total == 0:
         return -1
     for _ in range(_RING_TRIES):
         state += _GOLDEN
-        entry = _ring_entry(grid, x, y, limits.hi, _below(state, total))
+        entry = _ring_entry(rows, _below(state, total))
         if _in_ring(grid, entry, x, y, limits):
             return int(grid.order[entry])
     inside = 0
     for k in range(total):
-        inside += _in_ring(grid, _ring_entry(grid, x, y, limits.hi, k), x, y, limits)
+        inside += _in_ring(grid, _ring_entry(rows, k), x, y, limits)
     if inside == 0:
         return -1
     wanted = _below(state + _GOLDEN, inside)
     for k in range(total):
-        entry = _ring_entry(grid, x, y, limits.hi, k)
+        entry = _ring_entry(rows, k)
         if _in_ring(grid, entry, x, y, limits):
             if wanted == 0:
                 return int(grid.order[entry])
@@ -267,11 +191,11 @@ def _draw_ring(grid: Grid, x: float, y: float, limits: Limits, state: np.uint64)
 @nb.njit(cache=True)
 def has_ring(grid: Grid, tissue: Tissue, limits: Limits, cells: IntArray) -> BoolArray:
     """Tell for each cell whether there is any cell in the ring around it."""
-    found = np.zeros(len(cells), np.bool_)
+    found, rows = np.zeros(len(cells), np.bool_), _row_space(grid, limits.hi)
     for i in range(len(cells)):
-        x, y = tissue.x[cells[i]], tissue.y[cells[i]]
+        place = (tissue.x[cells[i]], tissue.y[cells[i]])
         # A draw finds a cell in two or three tries and searches all only where there is none.
-        found[i] = _draw_ring(grid, x, y, limits, _stream(0, i)) >= 0
+        found[i] = _draw_ring(grid, place, limits, _stream(0, i), rows) >= 0
     return found
 
 
@@ -302,6 +226,7 @@ def draw_pairs(
     """Draw one pair per job; -1 where there is no such cell. Half of the pairs are swapped."""
     n = len(jobs.number)
     left, right = np.empty(n, np.int32), np.empty(n, np.int32)
+    rows = _row_space(grid, limits.hi)
     for i in range(n):
         anchor = jobs.anchor[i]
         x, y = tissue.x[anchor], tissue.y[anchor]
@@ -316,7 +241,7 @@ def draw_pairs(
         elif jobs.kind[i] == EASY:
             other = _draw_easy(grid, x, y, limits.radius2, state)
         else:
-            other = _draw_ring(grid, x, y, limits, state)
+            other = _draw_ring(grid, (x, y), limits, state, rows)
         left[i], right[i] = (other, anchor) if swap else (anchor, other)
     return left, right
 
@@ -326,11 +251,11 @@ def _closest(
     grid: Grid, place: tuple[float, float], limits: Limits, near: Near, job: tuple[int, np.uint64]
 ) -> int:
     """Return the ring cell, of a few drawn, that most resembles the cell to be replaced."""
-    replaced, state = job
+    (replaced, state), rows = job, _row_space(grid, limits.hi)
     best, best_d2 = -1, np.inf
     for _ in range(near.candidates):
         state = _mix(state + _GOLDEN)
-        cell = _draw_ring(grid, place[0], place[1], limits, state)
+        cell = _draw_ring(grid, place, limits, state, rows)
         if cell < 0:
             return -1
         d2 = 0.0
@@ -353,6 +278,7 @@ def draw_far(
     n, seed = job
     lefts, rights = grids
     left, right = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
+    rows = _row_space(rights, limits.hi)
     for i in range(n):
         state = _stream(seed, i)
         if len(near.left):
@@ -372,27 +298,8 @@ def draw_far(
         for _ in range(_RING_TRIES):
             state = _mix(state + _GOLDEN)
             a = lefts.order[_below(state, len(lefts.order))]
-            cell = _draw_ring(rights, tissue.x[a], tissue.y[a], limits, state)
+            cell = _draw_ring(rights, (tissue.x[a], tissue.y[a]), limits, state, rows)
             if cell >= 0:
                 left[i], right[i] = a, cell
                 break
     return left, right
-
-
-@nb.njit(cache=True)
-def neighbour_means(indptr: LongArray, indices: IntArray, features: FloatArray) -> FloatArray:
-    """Return the mean of the neighbours' features, zeros where there is no neighbour."""
-    n, width = len(indptr) - 1, features.shape[1]
-    means = np.zeros((n, width), np.float32)
-    total = np.empty(width, np.float64)
-    for cell in range(n):
-        degree = indptr[cell + 1] - indptr[cell]
-        if degree == 0:
-            continue
-        total[:] = 0.0
-        for k in range(indptr[cell], indptr[cell + 1]):
-            for f in range(width):
-                total[f] += features[indices[k], f]
-        for f in range(width):
-            means[cell, f] = total[f] / degree
-    return means

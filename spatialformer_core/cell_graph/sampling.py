@@ -145,14 +145,18 @@ class PairSampler:
 
         An epoch is ``len(anchors) * len(kinds)`` pairs and visits each anchor once.
         """
-        index = np.arange(position, position + n, dtype=np.int64)
-        group, member = np.divmod(index, len(self.kinds))
-        epoch, within = np.divmod(group, len(self.anchors))
-        at = np.empty(n, np.int64)
-        for one in np.unique(epoch):
-            here = epoch == one
-            at[here] = epoch_order(within[here], len(self.anchors), seed=seed, epoch=int(one))
-        return self.draw(self.anchors[at], index, self.kinds[member], seed=seed)
+        size, n_anchors = len(self.kinds), len(self.anchors)
+        first, last = position // size, max(0, position + n - 1) // size + 1
+        at = np.empty(last - first, np.int64)
+        for epoch in range(first // n_anchors, (last - 1) // n_anchors + 1):
+            here = np.arange(max(first, epoch * n_anchors), min(last, (epoch + 1) * n_anchors))
+            order = epoch_order(here - epoch * n_anchors, n_anchors, seed=seed, epoch=epoch)
+            at[here - first] = order
+        # Whole groups, of which the first and the last may be cut.
+        cut = slice(position - first * size, position - first * size + n)
+        anchors = np.repeat(self.anchors[at], size)[cut]
+        kind = np.tile(self.kinds, last - first)[cut]
+        return self.draw(anchors, np.arange(position, position + n), kind, seed=seed)
 
     def draw(
         self, anchors: IntArray, index: LongArray, kind: NDArray[np.int8], *, seed: int
