@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,9 +23,8 @@ def spillover(
     ] = None,
     erosion_um: Annotated[float, typer.Option(help="Transcripts this deep in a cell stay.")] = 1.5,
     nuclei: Annotated[
-        Path | None,
-        typer.Option(help="Nucleus boundaries (Parquet): count in nuclei instead of eroded cells."),
-    ] = None,
+        bool, typer.Option("--nuclei", help="Count over nuclei instead of in eroded cells.")
+    ] = False,
     near_um: Annotated[float, typer.Option(help="A source cell is beside a cell up to here.")] = 15,
     far_um: Annotated[float, typer.Option(help="... and far from it beyond here.")] = 30,
     as_json: AsJson = False,
@@ -51,7 +49,7 @@ def spillover(
             "The slide has no cell types.", where=slide, fix="Ingest it with --labels."
         )
     report = measure_spillover(
-        opened, chosen, settings, nuclei=nuclei, progress=terminal_progress()
+        opened, chosen, settings, in_nuclei=nuclei, progress=terminal_progress()
     )
     if as_json:
         emit_json({**asdict(report), "folder": str(report.folder)})

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialformer_core import __version__, files
+from spatialformer_core.arrays import BoolArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.perturbation.tissue import SPILLED, UNDECIDED, SpilloverCodes
 from spatialformer_core.progress import Cancel, Progress, check, never, silent
@@ -29,7 +30,7 @@ from spatialformer_core.qc.spillover import COLUMNS
 from spatialformer_core.slides import slug
 
 if TYPE_CHECKING:
-    from spatialformer_core.slides import Groups, Polygons, Slide
+    from spatialformer_core.slides import CellTranscripts, Groups, Slide
 
 TABLE, FACTS = "spillover.parquet", "spillover.json"
 _SHOWN = 15
@@ -68,7 +69,7 @@ def measure_spillover(
     groupby: str,
     settings: SpilloverSettings,
     *,
-    nuclei: Path | None = None,
+    in_nuclei: bool = False,
     progress: Progress = silent,
     cancel: Cancel = never,
 ) -> SpilloverReport:
@@ -82,24 +83,22 @@ def measure_spillover(
         Grouping whose types are sources and tested.
     settings
         What counts as spillover.
-    nuclei
-        Outlines of nuclei (Parquet with ``cell_id vertex_x vertex_y``): transcripts in nuclei are
-        then the deep ones, instead of those inside the eroded outlines of cells.
+    in_nuclei
+        Whether the deep transcripts are those that the source places over nuclei, instead of those
+        inside the eroded outlines of cells.
 
     Raises
     ------
     SpatialFormerError
-        If the slide has no outlines, the grouping does not exist or has too few cells.
+        If the slide has no outlines (or no nuclei), the grouping does not exist or has too few
+        cells.
     Cancelled
         If it was cancelled.
     """
     groups = slide.group(groupby)
-    outlines = _outlines(slide, nuclei)
     progress(0.0, 1.0, "Measuring how deep the transcripts lie")
     found = slide.transcripts_by_cell()
-    depth = depth_in_cells(found.xyz_um, found.indptr, outlines.xy_um, outlines.indptr)
-    # A comparison with NaN is False: a cell without an outline has no deep transcript.
-    deep = depth >= (settings.erosion_um if nuclei is None else 0.0)
+    deep = _over_nuclei(slide, found) if in_nuclei else _inside(slide, found, settings.erosion_um)
     check(cancel)
     progress(0.3, 1.0, "Comparing cells near and far from each gene's source")
     gene, n_genes = np.asarray(found.gene), len(slide.genes)
@@ -122,7 +121,7 @@ def measure_spillover(
         "simulated": slide.meta.simulated,
         "groupby": groupby,
         "categories": list(groups.categories),
-        "deep_in": "eroded outlines" if nuclei is None else "nuclei",
+        "deep_in": "nuclei" if in_nuclei else "eroded outlines",
         "settings": settings.model_dump(mode="json"),
         "columns": {**COLUMNS, "source_type": "types that express the gene"},
         "tested": len(table),
@@ -168,19 +167,27 @@ def read_flags(slide: Slide, groupby: str) -> dict[str, SpilloverCodes] | None:
     return codes
 
 
-def _outlines(slide: Slide, nuclei: Path | None) -> Polygons:
-    if nuclei is not None:
-        from spatialformer_core.io.polygons import read_polygons
+def _over_nuclei(slide: Slide, found: CellTranscripts) -> BoolArray:
+    if found.overlaps_nucleus is None:
+        raise SpatialFormerError(
+            "The source does not say which transcripts lie over nuclei.",
+            where=slide.meta.slide_id,
+            fix="Erode the outlines of the cells instead.",
+        )
+    return np.asarray(found.overlaps_nucleus)
 
-        return read_polygons(nuclei, slide.cell_ids)[0]
+
+def _inside(slide: Slide, found: CellTranscripts, erosion_um: float) -> BoolArray:
     outlines = slide.polygons()
     if outlines is None:
         raise SpatialFormerError(
             "The slide has no cell outlines, so nothing tells spillover from contact.",
             where=slide.meta.slide_id,
-            fix="Ingest it with its cell boundaries, or give the outlines of the nuclei.",
+            fix="Ingest it with its cell boundaries, or count in nuclei.",
         )
-    return outlines
+    depth = depth_in_cells(found.xyz_um, found.indptr, outlines.xy_um, outlines.indptr)
+    # A comparison with NaN is False: a cell without an outline has no deep transcript.
+    return np.asarray(depth >= erosion_um)
 
 
 def _folder(slide: Slide, groupby: str) -> Path:

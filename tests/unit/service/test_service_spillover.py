@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -104,13 +105,19 @@ def test_an_older_result_gives_way_and_a_new_ingest_forgets_it(slide):
     assert read_flags(slide, "celltype_marker") is None
 
 
-def test_nuclei_stand_in_for_eroded_cells(slide, source):
-    # The same squares given as nuclei: without erosion every transcript inside them is deep.
-    settings = LAX.model_copy(update={"erosion_um": 3.0})
-    eroded = measure_spillover(slide, "celltype_marker", settings)
-    nuclei = source / "cell_boundaries.parquet"
-    within = measure_spillover(slide, "celltype_marker", settings, nuclei=nuclei)
-    assert within.transcripts_deep > 2 * eroded.transcripts_deep
+def test_nuclei_stand_in_for_eroded_cells(slide, monkeypatch):
+    with pytest.raises(SpatialFormerError, match="over nuclei"):
+        measure_spillover(slide, "celltype_marker", LAX, in_nuclei=True)
+    found = slide.transcripts_by_cell()
+    over = np.arange(len(found.gene)) % 4 == 0
+    monkeypatch.setattr(
+        type(slide),
+        "transcripts_by_cell",
+        lambda self: dataclasses.replace(found, overlaps_nucleus=over),
+    )
+    report = measure_spillover(slide, "celltype_marker", LAX, in_nuclei=True)
+    assert report.transcripts_deep == over.sum()
+    assert files.read_json(report.folder / "spillover.json")["deep_in"] == "nuclei"
 
 
 def test_faults_are_said_and_cancel_leaves_nothing(slide, monkeypatch):
