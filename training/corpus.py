@@ -10,8 +10,10 @@ slides are simulated and how each was split; the checkpoint inherits all of it.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -274,6 +276,10 @@ def _door(arguments: argparse.Namespace) -> Path:
     return build(recipe, home, engine=engine, replace=arguments.replace)
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Build the corpus of the recipe named on the command line, or run one of its tools."""
     from training import corpus_tools
@@ -282,7 +288,13 @@ def main() -> int:
         return corpus_tools.main(sys.argv[1:])
     parser = common.parser("Build a training corpus. Also: " + ", ".join(corpus_tools.TOOLS) + ".")
     common.add_engine(parser)
-    return common.run(_door, parser.parse_args())
+    # Like Ctrl-C: shards in other processes, also on other machines, are told to stop.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return common.run(_door, parser.parse_args())
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped. Finished slides are kept; the same command goes on.\n")
+        return 130
 
 
 if __name__ == "__main__":

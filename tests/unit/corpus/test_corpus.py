@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from spatialformer_core.arrays import GenePairs
 from spatialformer_core.config import SampleMetadata
+from spatialformer_core.cooccurrence import CooccurrenceSettings
 from spatialformer_core.corpus import (
     Corpus,
     CorpusSettings,
@@ -278,3 +281,64 @@ def test_bad_slides_and_requests_are_refused(corpus: Corpus, tmp_path: Path) -> 
         PairBatches(corpus, "train", 6)
     with pytest.raises(SpatialFormerError, match="No pairs"):
         PairBatches(corpus, "test", 4, hard_um=(5000.0, 6000.0))
+
+
+def test_cooccurrence_of_different_settings_is_never_mixed(
+    slides: list[CorpusSlide], corpus: Corpus, tmp_path: Path
+) -> None:
+    vocabulary = make_vocabulary(slides)
+    flat = slides[0]
+    deep = replace(flat, slide_id="deep", cooccurrence=CooccurrenceSettings(dims=3))
+    with pytest.raises(SpatialFormerError, match=r"dims=3.*dims=2.*cannot be mixed") as error:
+        build_corpus([flat, deep], vocabulary, tmp_path / "x")
+    assert error.value.where == "deep"
+    settings = CorpusSettings(cooccurrence=CooccurrenceSettings(dims=3))
+    # A slide without transcripts has no co-occurrence that could differ.
+    out = build_corpus([deep, slides[1]], vocabulary, tmp_path / "x", settings=settings)
+    assert Corpus.load(out).manifest.settings.cooccurrence.dims == 3
+    path = out / "corpus.json"
+    content = json.loads(path.read_text())
+    content["settings"]["cooccurrence"]["dims"] = 2
+    path.write_text(json.dumps(content))
+    with pytest.raises(SpatialFormerError, match="cannot be mixed"):
+        Corpus.load(out)
+
+
+def test_the_manifest_records_sample_simulation_and_hashes(
+    slides: list[CorpusSlide], tmp_path: Path
+) -> None:
+    made = [slides[0], replace(slides[1], simulated=True)]
+    corpus = Corpus.load(build_corpus(made, make_vocabulary(slides), tmp_path / "c"))
+    first, second = corpus.manifest.slides
+    assert (first.simulated, second.simulated, corpus.manifest.simulated) == (False, True, True)
+    assert (first.sample.tissue, first.sample.donor, first.sample.condition) == (
+        "one",
+        "d",
+        "Healthy",
+    )
+    assert first.cooccurrence == CooccurrenceSettings()
+    assert second.cooccurrence is None
+    # A shard of another corpus does not slip in unnoticed, even if it is whole.
+    other = replace(slides[0], xy_um=slides[0].xy_um + 1)
+    there = build_corpus([other, made[1]], make_vocabulary(slides), tmp_path / "d")
+    shutil.rmtree(corpus.path / "slides" / "one")
+    shutil.copytree(there / "slides" / "one", corpus.path / "slides" / "one")
+    with pytest.raises(SpatialFormerError, match="not the one that its manifest describes"):
+        Corpus.load(corpus.path)
+
+
+def test_an_older_format_says_what_to_do(corpus: Corpus) -> None:
+    path = corpus.path / "corpus.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 1}))
+    with pytest.raises(SpatialFormerError, match=r"format 1; format 2 is expected.*Build it again"):
+        Corpus.load(corpus.path)
+
+
+def test_tokens_are_wide_enough_for_the_vocabulary(tmp_path: Path) -> None:
+    slide = make_slide("one", 1, n=50)
+    many = tuple(sorted({*GENES, *(f"X{i:05d}" for i in range(66_000))}))
+    vocabulary = Vocabulary((), many, np.ones(len(many), np.float32))
+    shard = Corpus.load(build_corpus([slide], vocabulary, tmp_path / "c")).shards[0]
+    assert shard.tokens.dtype == np.uint32
+    small = Corpus.load(build_corpus([slide], make_vocabulary([slide]), tmp_path / "d")).shards[0]
+    assert small.tokens.dtype == np.uint16
