@@ -138,3 +138,17 @@ def test_from_counts_to_every_output(run, cells, tmp_path, layout, capsys):
         worst("embed_data", [(cls, theirs["embeddings"])], capsys)
         told = theirs["probabilities"].reshape(len(PAIRS), -1)[:, -1]
         worst("embed_data_probability", [(torch.sigmoid(pair), told)], capsys)
+
+
+def test_lora_of_peft_itself(run, cells, tmp_path, capsys):
+    folder, theirs = run
+    options = ConvertOptions("head-major", "paired")
+    told = convert_spatialformer(folder / "lora.ckpt", tmp_path / "tuned", options)
+    assert told["lora"] == {"layers": 10, "rank": 8, "scaling": 2.0}
+    loaded = load_checkpoint(tmp_path / "tuned")
+    batch, tuned = batch_of(loaded, cells), theirs["lora_pair"]
+    with torch.no_grad():
+        pair = loaded.model.pair_head(loaded.model.cls(batch))[np.argsort(batch.order)]
+    worst("lora_pair", [(pair, tuned[:, 1] - tuned[:, 0])], capsys)
+    plain = theirs["outputs"]["head-major"]["pair"]
+    assert (plain - tuned).abs().max() > 100 * LIMIT

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anndata
 import torch
+from peft import LoraConfig, get_peft_model
 from spatialformer.tools import get_embeddings as package
 
 PAIRS = [("c0", "c1"), ("c2", "c3"), ("c4", "c0")]
@@ -41,6 +42,19 @@ def random_model(config, flash):
         elif value.ndim == 1:
             value.data.add_(0.1 * torch.randn_like(value))
     return model.eval()
+
+
+def fine_tuned(model, inputs, path: Path):
+    """Wrap the model as the published fine-tuning does, save it, return its pair logits."""
+    wrapped = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["qkv"])).eval()
+    torch.manual_seed(4)
+    for name, value in wrapped.named_parameters():
+        if "lora_B" in name:
+            value.data.normal_(std=0.05)
+    state = {f"model.{key}": value for key, value in wrapped.state_dict().items()}
+    torch.save({"state_dict": state}, path)
+    with torch.no_grad():
+        return wrapped.base_model.model(*inputs)["pair_prediction"]
 
 
 def main(folder: Path) -> None:
@@ -84,8 +98,10 @@ def main(folder: Path) -> None:
             "pair": found["pair_prediction"],
             "cooccurrence": found["spa_prediction"]["block1_list"],
         }
+    inputs = (*inputs, batch["sequence_length"])
     torch.save(
         {
+            "lora_pair": fine_tuned(model, inputs, folder / "lora.ckpt"),
             "embeddings": torch.as_tensor(embeddings),
             "probabilities": torch.cat([torch.as_tensor(p) for p in probabilities]),
             "batch": {key: batch[key] for key in ("indices", "attention_mask", "sequence_length")},
