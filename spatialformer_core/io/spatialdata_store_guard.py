@@ -17,6 +17,7 @@ from typing import Any
 
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io import guard
+from spatialformer_core.io.spatialdata_store_chunks import check_chunks
 
 MAX_OBJECTS = 2_000_000
 MAX_DEPTH = 24
@@ -80,6 +81,8 @@ def check_store(root: Path) -> None:
         where = str(header.relative_to(root))
         for path, values in _arrays(header, root):
             _check_array(values, walk.stored.get(path, 0), where)
+            if path in walk.stored:
+                _check_chunks(root / path, values, where)
     for table in walk.tables:
         if table.name.startswith("_") or not table.name.endswith(".parquet"):
             raise _refuse(
@@ -219,6 +222,21 @@ def _check_array(values: Any, stored: int, where: str) -> None:
         raise _refuse(f"A chunk declares {chunk:,} bytes; {stored:,} are stored.", where)
 
 
+def _check_chunks(folder: Path, values: dict[str, Any], where: str) -> None:
+    names = list(_codec_names(values))
+    if "sharding_indexed" in names:
+        # Its chunks lie inside shards; what is unpacked at once was bounded above.
+        return
+    expected = math.prod(_sizes(_chunks(values), where)) * _item_bytes(values, where)
+    texts = _is_text(values.get("dtype", values.get("data_type")))
+    for name in names:
+        check_chunks(folder, name, None if texts else expected, where)
+
+
+def _is_text(kind: Any) -> bool:
+    return kind == "|O" or kind in _TEXT_TYPES or isinstance(kind, dict)
+
+
 def _sizes(values: Any, where: str) -> list[int]:
     sound = (
         isinstance(values, list)
@@ -233,7 +251,7 @@ def _sizes(values: Any, where: str) -> list[int]:
 def _item_bytes(values: dict[str, Any], where: str) -> int:
     """Return the bytes of one item; texts of any length count as a pointer."""
     kind = values.get("dtype", values.get("data_type"))
-    if kind == "|O" or kind in _TEXT_TYPES or isinstance(kind, dict):
+    if _is_text(kind):
         return _OBJECT_BYTES
     if isinstance(kind, str):
         if found := _V2_NUMBER.match(kind):

@@ -149,6 +149,41 @@ def test_header_that_lies(copied, monkeypatch, lie: str) -> None:
     assert message in refused(copied[version], monkeypatch)
 
 
+def zstd_bomb() -> bytes:
+    import zarr.codecs  # registers numcodecs
+    from numcodecs.zstd import Zstd
+
+    assert zarr.codecs
+    return bytes(Zstd().encode(b"\0" * (1 << 24)))
+
+
+CHUNKS = {
+    "zstd, version 3": (3, zstd_bomb, "says that it holds 16,777,216"),
+    "blosc, version 2": (
+        2, lambda: b"\x02\x01\x21\x08" + b"\xff\xff\xff\x7f" + b"\0" * 8, "holds 2,147,483,647"
+    ),
+    "no size": (3, lambda: b"\x28\xb5\x2f\xfd\x00\x58" + b"\0" * 12, "how large it is"),
+    "no frame": (3, lambda: b"plain", "how large it is"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHUNKS)
+def test_chunk_that_claims_memory(copied, monkeypatch, what: str) -> None:
+    version, content, message = CHUNKS[what]
+    chunk = next(p for p in (copied[version] / ARRAY).rglob("0*") if p.is_file())
+    chunk.write_bytes(content())
+    assert message in refused(copied[version], monkeypatch)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 300, 65_791, 65_792, 70_000, 1 << 21])
+def test_size_that_a_zstd_frame_states(size: int) -> None:
+    from numcodecs.zstd import Zstd
+
+    from spatialformer_core.io.spatialdata_store_chunks import _zstd
+
+    assert _zstd(bytes(Zstd().encode(b"x" * size))[:18]) == size
+
+
 def test_consolidated_headers_are_checked_too(copied, monkeypatch) -> None:
     """zarr reads the copy of all headers at the root, whatever the headers themselves say."""
     path = copied[3] / "zarr.json"
