@@ -41,6 +41,8 @@ def gene_pairs(  # noqa: PLR0913 - one parameter per option
     min_cells: Annotated[int, typer.Option(help="Cells that a pair must be in.")] = 10,
     radius_um: Annotated[float, typer.Option(help="Largest distance of linked copies.")] = 5.0,
     min_copies: Annotated[int, typer.Option(help="Copies of each gene in a community.")] = 3,
+    dims: Annotated[int, typer.Option(help="2 as in the paper, or 3.")] = 2,
+    n_seeds: Annotated[int, typer.Option(help="Searches for communities that vote.")] = 1,
     permutations: Annotated[int, typer.Option(help="Of the gene labels; 0 = none.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the permutations.")] = 0,
     as_json: AsJson = False,
@@ -51,8 +53,8 @@ def gene_pairs(  # noqa: PLR0913 - one parameter per option
     from spatialformer_core.service import open_services
     from spatialformer_core.service.gene_pairs import GenePairRequest, run_gene_pairs
 
-    measured = {"radius_um": radius_um, "min_copies": min_copies}
-    measured |= {"permutations": permutations, "seed": seed}
+    measured = {"radius_um": radius_um, "min_copies": min_copies, "dims": dims}
+    measured |= {"n_seeds": n_seeds, "permutations": permutations, "seed": seed}
     request = validate(
         GenePairRequest,
         {

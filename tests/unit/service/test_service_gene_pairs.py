@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from spatialformer_core import files
+from spatialformer_core.cli import app
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service.cooccurrence import CooccurrenceSettings
 from spatialformer_core.service.gene_pairs import (
@@ -115,25 +115,22 @@ def test_two_donors_one_per_arm(services, table_folder, tmp_path):
     np.testing.assert_allclose(result.table["effect"], 0, atol=1e-12)
 
 
-def test_the_verb_prints_one_object_and_one_sentence_on_bad_input(services, tmp_path):
+def test_the_verb_prints_one_object_and_leaves_nothing_on_bad_input(
+    services, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SPATIALFORMER_HOME", str(services.home))
+
     def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "spatialformer_core", "gene-pairs", *arguments],
-            capture_output=True,
-            text=True,
-            env={"SPATIALFORMER_HOME": str(services.home), "PATH": "/usr/bin", "COLUMNS": "200"},
-            check=False,
-            timeout=120,
-        )
+        return CliRunner().invoke(app, ["gene-pairs", "tiny", "--radius-um", "12", *arguments])
 
     out = tmp_path / "out"
-    done = run("tiny", "--groupby", "cell_type", "--radius-um", "12", "--out", str(out), "--json")
-    assert done.returncode == 0, done.stderr
+    done = run("--groupby", "cell_type", "--groups", "A", "B", "--out", str(out), "--json")
+    assert done.exit_code == 0, done.output
     value = json.loads(done.stdout.splitlines()[-1])
     assert value["out"] == str(out)
     assert value["n_rows"] == len(pq.read_table(out / "gene_pairs.parquet"))
     assert value["closeness_verdict"].startswith("Whether closeness")
-    bad = run("tiny", "--groupby", "niche", "--out", str(tmp_path / "bad"))
-    assert bad.returncode == 2
-    assert "Groupings: cell_type" in bad.stderr
+    bad = run("--groupby", "niche", "--out", str(tmp_path / "bad"))
+    assert isinstance(bad.exception, SpatialFormerError)
+    assert "Groupings: cell_type" in str(bad.exception)
     assert not (tmp_path / "bad").exists()
