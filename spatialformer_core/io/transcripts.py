@@ -18,7 +18,7 @@ from spatialformer_core.io.records import Names, Transcripts
 
 _BATCH_ROWS = 1 << 20
 _MAX_FEATURES = 65_535
-_OUTSIDE = frozenset({None, "", "UNASSIGNED", "-1", "0", "NaN", "nan"})
+_OUTSIDE = (None, "", "UNASSIGNED", "-1", "0", "NaN", "nan")
 _REQUIRED = ("x_location", "y_location", "feature_name")
 
 
@@ -121,13 +121,15 @@ class _Reader:
         self.done = stop
 
     def _cells(self, column: Any) -> IntArray:
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         codes, values = _dictionary(column)
         index = pc.fill_null(pc.index_in(values, value_set=self.cells), -1).to_numpy(
             zero_copy_only=False
         )
-        outside = np.array([value in _OUTSIDE for value in values.to_pylist()] + [True])
+        outside = pc.is_in(values, value_set=pa.array(_OUTSIDE)).to_numpy(zero_copy_only=False)
+        outside = np.append(outside, True)  # null, which has code -1
         index = np.append(index, -1).astype(np.int32)
         unlisted = (index < 0) & ~outside
         self.n_unlisted += int(np.count_nonzero(unlisted[codes]))
