@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ import shapely
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io import SourceData, read_source
+from spatialformer_core.io.spatialdata_store_parts import choose
 from spatialformer_core.slides import SlideStore, ingest
 
 SAMPLE = SampleMetadata(
@@ -269,3 +271,11 @@ def test_real_cells_in_pixels(shared_data) -> None:
     assert data.transcripts.n == 174_827
     assert data.cells.counts.sum() == 174_827
     assert len(data.nuclei.cell) == 13
+
+
+def test_table_of_several_regions_is_no_slide() -> None:
+    """As the public CosMx reader writes one: a region per field of view."""
+    table = SimpleNamespace(uns={"spatialdata_attrs": {"region": ["1_labels", "2_labels"]}})
+    store = SimpleNamespace(points={}, shapes={}, tables={"table": table})
+    with pytest.raises(SpatialFormerError, match="annotates 2 regions"):
+        choose(store, None, "source.zarr")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from spatialformer_core import files
@@ -225,3 +226,20 @@ def test_every_kind_has_its_function(kind):
 def test_an_unknown_kind():
     with pytest.raises(SpatialFormerError, match="no job kind"):
         resolve("os.system")
+
+
+def test_size_of_a_pixel_travels_with_the_job(home, bundles, monkeypatch):
+    monkeypatch.setenv("SPATIALFORMER_HOME", str(home))
+    services = open_services()
+    root = home.parent / "scaled"
+    root.mkdir()
+    tissue = bundles.Tissue()
+    bundles.write_h5ad(root / "cells.h5ad", tissue)
+    (home / "config.yaml").write_text(f"slide_roots: [{root}]\n")
+    services = open_services()
+    (source,) = services.sources()
+    assert (source.name, source.kind) == ("cells.h5ad", "h5ad")
+    job_id = services.register(source.id, "Scaled", SAMPLE, QC, "ann", um_per_px=0.5)
+    run_job(services.queue, job_id, resolve, silent)
+    assert services.job(job_id).status == "done"
+    np.testing.assert_allclose(services.slide("scaled").xy_um, tissue.xy * 0.5, rtol=1e-6)
