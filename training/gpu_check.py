@@ -19,9 +19,8 @@ import numpy as np
 import torch
 
 from spatialformer_core import files
-from spatialformer_core.arrays import CellTokens, GenePairs
+from spatialformer_core.arrays import CellTokens
 from spatialformer_core.bench import inputs
-from spatialformer_core.config import SampleMetadata
 from spatialformer_core.corpus import Corpus, CorpusSlide, build_corpus
 from spatialformer_core.errors import Cancelled
 from spatialformer_core.inference import scorer_of
@@ -73,34 +72,6 @@ class Check:
     unit: str
     bound: str
     passed: bool | None
-
-
-def made_up_slide(n_cells: int) -> CorpusSlide:
-    """Return cells with about 69 genes each, as on the lung panel."""
-    rng = np.random.default_rng(0)
-    counts = inputs.counts(n_cells, 343)
-    xy = inputs.clumpy_points(n_cells)
-    x = xy[:, 0]
-    low, high = np.quantile(x, [0.7, 0.75])
-    split = np.select([x < low, x > high], [0, 1], -1).astype(np.int8)
-    sample = SampleMetadata(
-        donor="d", block="1", condition="Healthy", tissue="Lung", species="Human", assay="Xenium"
-    )
-    # Four gene pairs per cell among its expressed genes.
-    place = np.sort(rng.random((n_cells, 4, 2)), 2)
-    first, degree = counts.indptr[:-1, None, None], np.diff(counts.indptr)[:, None, None]
-    genes = np.sort(counts.indices[first + (place * degree).astype(np.int64)], 2)
-    cells, k = np.nonzero(genes[..., 0] < genes[..., 1])
-    keys = np.unique((cells * 343 + genes[cells, k, 0].astype(np.int64)) * 343 + genes[cells, k, 1])
-    per_cell = np.bincount(keys // 343**2, minlength=n_cells)
-    pairs = GenePairs(
-        np.concatenate([[0], np.cumsum(per_cell)]),
-        (keys // 343 % 343).astype(np.int32),
-        (keys % 343).astype(np.int32),
-    )
-    names = tuple(f"G{i:03d}" for i in range(343))
-    kept = np.ones(n_cells, np.bool_)
-    return CorpusSlide("made-up", sample, names, counts, xy, kept, split, pairs)
 
 
 def some_cells(slide: CorpusSlide, n: int) -> tuple[CellTokens, int]:
@@ -254,7 +225,7 @@ def _at_most(name: str, value: float, unit: str, bound: float) -> Check:
 
 def run(settings: Settings) -> list[Check]:
     """Run all checks."""
-    slide = made_up_slide(settings.n_cells)
+    slide = inputs.made_up_slide(settings.n_cells)
     checks: list[Check] = []
     with tempfile.TemporaryDirectory(prefix="spatialformer-gpu-") as name:
         folder = Path(name)

@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from spatialformer_core.bench.large_bundle import LargeBundle
+from spatialformer_core.bench.options import BenchOptions
 from spatialformer_core.bench.rows import Row, bounded
 from spatialformer_core.errors import SpatialFormerError
 
@@ -45,7 +47,8 @@ def ingest_row(source: Path, name: str, *, at_most_s: float, at_most_gb: float) 
         )
         if done.stdout is None:
             raise SpatialFormerError("The command's output cannot be read.", where="bench")
-        printed = done.stdout.read().decode("utf-8", "replace")
+        with done.stdout as stream:
+            printed = stream.read().decode("utf-8", "replace")
         # wait4 gives the peak memory of this one child, RUSAGE_CHILDREN that of the largest ever.
         _, status, usage = os.wait4(done.pid, 0)
         done.returncode = os.waitstatus_to_exitcode(status)
@@ -65,3 +68,11 @@ def ingest_row(source: Path, name: str, *, at_most_s: float, at_most_gb: float) 
         bounded("data", f"ingest_{name}_memory", peak_gb, "GB", at_most=at_most_gb),
         bounded("data", f"ingest_{name}_transcripts", report["transcripts_in"] / 1e6, "M"),
     ]
+
+
+def ingest_whole(options: BenchOptions) -> list[Row]:
+    """Ingest 40 M made-up transcripts in 330,000 cells."""
+    with tempfile.TemporaryDirectory(prefix="spatialformer-bench-") as name:
+        bundle = LargeBundle(options.scaled(330_000), options.scaled(40_000_000), seed=options.seed)
+        source = bundle.write(Path(name) / "large")
+        return ingest_row(source, "40m", at_most_s=360.0, at_most_gb=6.0)

@@ -6,41 +6,17 @@ and 69 genes per cell, 4,500 cells per square millimetre.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from spatialformer_core.arrays import DoubleArray, FloatArray, IntArray, LongArray
+from spatialformer_core.arrays import DoubleArray, FloatArray, GenePairs, IntArray, LongArray
+from spatialformer_core.config import SampleMetadata
+from spatialformer_core.cooccurrence import Molecules
+from spatialformer_core.corpus import CorpusSlide
 from spatialformer_core.io.records import Csr
 
 CELLS_PER_MM2 = 4_500.0
 _MIN_TRANSCRIPTS = 30
 _N_TYPES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Molecules:
-    """Transcripts grouped by cell.
-
-    Attributes
-    ----------
-    xyz_um
-        Positions, shape ``(m, 3)``.
-    gene
-        Gene of each transcript, shape ``(m,)``.
-    indptr
-        Where each cell's transcripts begin, shape ``(n_cells + 1,)``.
-    """
-
-    xyz_um: FloatArray
-    gene: IntArray
-    indptr: LongArray
-    n_genes: int
-
-    def cell(self, number: int) -> tuple[FloatArray, IntArray]:
-        """Return positions and genes of one cell."""
-        at = slice(self.indptr[number], self.indptr[number + 1])
-        return self.xyz_um[at], self.gene[at]
 
 
 def molecules(
@@ -56,6 +32,12 @@ def molecules(
     xyz = np.empty((len(gene), 3), np.float32)
     _place(rng, xyz, gene, n, side_um)
     return Molecules(xyz, gene, indptr, n_genes)
+
+
+def cell_of(molecules: Molecules, number: int) -> tuple[FloatArray, IntArray]:
+    """Return positions and genes of one cell."""
+    at = slice(molecules.indptr[number], molecules.indptr[number + 1])
+    return np.asarray(molecules.xyz_um[at], np.float32), np.asarray(molecules.gene[at], np.int32)
 
 
 def _genes(rng: np.random.Generator, n: LongArray, n_genes: int) -> IntArray:
@@ -121,3 +103,31 @@ def clumpy_points(n: int, *, seed: int = 0) -> DoubleArray:
     chosen = centres[rng.integers(0, len(centres), int(clumped.sum()))]
     xy[clumped] = chosen + rng.normal(0, 150.0, chosen.shape)
     return xy
+
+
+def made_up_slide(n_cells: int) -> CorpusSlide:
+    """Return a corpus slide of cells with about 69 genes and 4 co-occurring pairs each."""
+    rng = np.random.default_rng(0)
+    matrix = counts(n_cells, 343)
+    xy = clumpy_points(n_cells)
+    x = xy[:, 0]
+    low, high = np.quantile(x, [0.7, 0.75])
+    split = np.select([x < low, x > high], [0, 1], -1).astype(np.int8)
+    sample = SampleMetadata(
+        donor="d", block="1", condition="Healthy", tissue="Lung", species="Human", assay="Xenium"
+    )
+    # Four gene pairs per cell among its expressed genes.
+    place = np.sort(rng.random((n_cells, 4, 2)), 2)
+    first, degree = matrix.indptr[:-1, None, None], np.diff(matrix.indptr)[:, None, None]
+    genes = np.sort(matrix.indices[first + (place * degree).astype(np.int64)], 2)
+    cells, k = np.nonzero(genes[..., 0] < genes[..., 1])
+    keys = np.unique((cells * 343 + genes[cells, k, 0].astype(np.int64)) * 343 + genes[cells, k, 1])
+    per_cell = np.bincount(keys // 343**2, minlength=n_cells)
+    pairs = GenePairs(
+        np.concatenate([[0], np.cumsum(per_cell)]),
+        (keys // 343 % 343).astype(np.int32),
+        (keys % 343).astype(np.int32),
+    )
+    names = tuple(f"G{i:03d}" for i in range(343))
+    kept = np.ones(n_cells, np.bool_)
+    return CorpusSlide("made-up", sample, names, matrix, xy, kept, split, pairs)

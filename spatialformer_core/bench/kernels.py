@@ -17,13 +17,13 @@ WHOLE_SLIDE_CELLS = 700_000
 
 def cooccurrence(options: BenchOptions) -> list[Row]:
     """Time co-occurrence per cell, and compare the quality of the partitions."""
-    from spatialformer_core.cooccurrence import Molecules, communities, cooccurring_pairs
+    from spatialformer_core.cooccurrence import communities, find_cooccurrence
 
     tissue = inputs.molecules(options.scaled(2_000), seed=options.seed)
     chosen = np.random.default_rng(options.seed).choice(
         len(tissue.indptr) - 1, options.scaled(150), replace=False
     )
-    cells = [tissue.cell(int(cell)) for cell in chosen]
+    cells = [inputs.cell_of(tissue, int(cell)) for cell in chosen]
 
     def reference() -> None:
         for xyz, gene in cells:
@@ -31,11 +31,11 @@ def cooccurrence(options: BenchOptions) -> list[Row]:
             published.pairs_of_cell(gene, published.louvain_labels(graph))
 
     def ours() -> None:
-        cooccurring_pairs(tissue.xyz_um, tissue.gene, tissue.indptr, n_genes=tissue.n_genes)
+        find_cooccurrence(tissue)
 
     mine, theirs = compare(ours, reference, rounds=options.rounds)
     per_cell = (mine / (len(tissue.indptr) - 1), theirs / len(cells))
-    (labels,) = communities(Molecules(tissue.xyz_um, tissue.gene, tissue.indptr, tissue.n_genes))
+    (labels,) = communities(tissue)
     quality = []
     for cell in chosen:
         at = slice(tissue.indptr[cell], tissue.indptr[cell + 1])
@@ -64,14 +64,14 @@ def cooccurrence(options: BenchOptions) -> list[Row]:
 
 def cooccurrence_whole(options: BenchOptions) -> list[Row]:
     """Run the production entry over 40 M transcripts."""
-    from spatialformer_core.cooccurrence import cooccurring_pairs
+    from spatialformer_core.cooccurrence import find_cooccurrence
 
     tissue = inputs.molecules(options.scaled(333_000), seed=options.seed)
     warm = inputs.molecules(200, seed=options.seed)
-    cooccurring_pairs(warm.xyz_um, warm.gene, warm.indptr, n_genes=warm.n_genes)
+    find_cooccurrence(warm)
     held = tissue.xyz_um.nbytes + tissue.gene.nbytes + tissue.indptr.nbytes
     with measured() as used:
-        cooccurring_pairs(tissue.xyz_um, tissue.gene, tissue.indptr, n_genes=tissue.n_genes)
+        find_cooccurrence(tissue)
     return [
         bounded("data", "cooccurrence_40m_wall", used.wall_s, "s", at_most=120.0),
         bounded("data", "cooccurrence_40m_cpu", used.cpu_s, "CPU-s"),

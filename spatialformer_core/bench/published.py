@@ -8,7 +8,7 @@ both sides can be checked to give the same answer before they are timed.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,21 @@ def pairs_of_cell(gene: IntArray, labels: IntArray, min_copies: int = 3) -> set[
     return found
 
 
+def transcript_edges(xyz_um: FloatArray, radius_um: float) -> set[tuple[int, int]]:
+    """Return the edges of the transcript graph, smaller index first."""
+    import networkx as nx
+    from scipy.spatial import KDTree
+
+    tree = KDTree(xyz_um)
+    graph = nx.Graph()
+    graph.add_nodes_from(range(len(xyz_um)))
+    for i, place in enumerate(xyz_um):
+        for j in tree.query_ball_point(place, radius_um):
+            if i < j:
+                graph.add_edge(i, j)
+    return {(min(a, b), max(a, b)) for a, b in graph.edges}
+
+
 def tokenise_cell(
     dense: DoubleArray, medians: dict[str, float], ids: dict[str, int], genes: NDArray[np.str_]
 ) -> list[int]:
@@ -108,27 +123,52 @@ def pairs_of_anchor(
     return near + [(anchor, others[int(i)], 0) for i in chosen]
 
 
-def collate(
-    cells: list[tuple[list[int], list[tuple[int, int]]]], length: int = 500
-) -> tuple[IntArray, FloatArray]:
-    """Pad pairs to a fixed length with a dense co-occurrence matrix each.
+class StoredCell(NamedTuple):
+    """One cell as the published table holds it: tokens, and a matrix over them as COO lists."""
 
-    Parameters
-    ----------
-    cells
-        Per pair its tokens and the co-occurring positions.
+    tokens: list[int]
+    rows: list[int]
+    columns: list[int]
+    shape: tuple[int, ...]
+
+
+def collate(
+    pairs: list[tuple[StoredCell, StoredCell]], labels: list[int], length: int = 500
+) -> tuple[Any, ...]:
+    """Pad pairs to a fixed length, each with a dense co-occurrence matrix.
 
     Returns
     -------
-    tuple
-        Tokens ``(n, length)`` and matrices ``(n, length, length)``.
+    tuple of torch.Tensor
+        Tokens, token types and mask ``(n, length)``, matrices ``(n, length, length)``, labels.
     """
-    tokens = np.zeros((len(cells), length), np.int32)
-    together = np.zeros((len(cells), length, length), np.float32)
-    for row, (genes, positions) in enumerate(cells):
-        kept = genes[:length]
-        tokens[row, : len(kept)] = kept
-        for i, j in positions:
-            if i < length and j < length:
-                together[row, i, j] = together[row, j, i] = 1.0
-    return tokens, together
+    import torch
+
+    items = [_padded(left, right, length) for left, right in pairs]
+    return (*(torch.stack(parts) for parts in zip(*items, strict=True)), torch.tensor(labels))
+
+
+def _padded(left: StoredCell, right: StoredCell, length: int) -> tuple[Any, ...]:
+    import torch
+
+    tokens = (left.tokens + right.tokens)[:length]
+    n_left, padding = min(len(left.tokens), length), [0] * (length - len(tokens))
+    kinds = [1] * n_left + [2] * (len(tokens) - n_left)
+    together = np.zeros((length, length), np.float32)
+    for cell, shift in ((left, 0), (right, n_left)):
+        own = _dense(cell)[: length - shift, : length - shift]
+        together[shift : shift + len(own), shift : shift + len(own)] = own
+    return (
+        torch.tensor(tokens + padding),
+        torch.tensor(kinds + padding),
+        torch.tensor([True] * len(tokens) + [False] * len(padding)),
+        torch.from_numpy(together),
+    )
+
+
+def _dense(cell: StoredCell) -> FloatArray:
+    from scipy.sparse import coo_matrix
+
+    ones = np.ones(len(cell.rows), np.float32)
+    matrix = coo_matrix((ones, (cell.rows, cell.columns)), shape=cell.shape)
+    return np.asarray(matrix.toarray(), np.float32)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from spatialformer_core import progress as progress_
-from spatialformer_core.bench import ingest, kernels
+from spatialformer_core.bench import ingest, kernels, loading
 from spatialformer_core.bench.options import BenchOptions
 from spatialformer_core.bench.rows import Row, Stage
 from spatialformer_core.errors import SpatialFormerError
@@ -49,8 +49,11 @@ STAGES: dict[Stage, tuple[Figure, ...]] = {
         Figure("tokenise_5000", partial(kernels.tokenise, n_genes=5_000)),
         Figure("cell_graph", kernels.cell_graph),
         Figure("pair_sampling", kernels.pair_sampling),
+        Figure("pair_loader", loading.pair_loader),
+        Figure("transcript_graph", loading.transcript_graph),
         Figure("ingest_slide", _ingest_slide, lambda options: options.slide is not None),
         Figure("cooccurrence_40m", kernels.cooccurrence_whole, _whole),
+        Figure("ingest_40m", ingest.ingest_whole, _whole),
     ),
 }
 

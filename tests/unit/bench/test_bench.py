@@ -72,6 +72,7 @@ def test_peak_memory_is_seen_even_if_it_is_freed_again() -> None:
 def test_small_run_gives_every_row_of_the_table() -> None:
     rows = {row.name: row for row in run("data", SMALL)}
     expected = {"cooccurrence", "tokenise_343", "tokenise_5000", "cell_graph", "pair_sampling"}
+    expected |= {"pair_loader", "transcript_graph"}
     assert expected <= set(rows)
     for name in expected:
         assert rows[name].ratio is not None
@@ -110,11 +111,43 @@ def test_louvain_reference_finds_two_clusters() -> None:
     assert published.pairs_of_cell(gene, labels, min_copies=3) == set()
 
 
-def test_collator_of_the_reference_is_dense_and_symmetric() -> None:
-    tokens, together = published.collate([([7, 8, 9], [(0, 2)]), ([5], [])], length=4)
-    assert tokens.tolist() == [[7, 8, 9, 0], [5, 0, 0, 0]]
-    assert together[0, 0, 2] == together[0, 2, 0] == 1
-    assert together.sum() == 2
+def test_collator_of_the_reference_is_dense_and_padded() -> None:
+    left = published.StoredCell([7, 8, 9], [0, 2], [2, 0], (3, 3))
+    right = published.StoredCell([5, 6], [0, 1], [1, 0], (2, 2))
+    tokens, kinds, mask, together, label = published.collate([(left, right)], [1], length=7)
+    assert tokens.tolist() == [[7, 8, 9, 5, 6, 0, 0]]
+    assert kinds.tolist() == [[1, 1, 1, 2, 2, 0, 0]]
+    assert mask.sum() == 5
+    assert together[0].nonzero().tolist() == [[0, 2], [2, 0], [3, 4], [4, 3]]
+    assert label.tolist() == [1]
+    tokens, _, _, together, _ = published.collate([(left, right)], [0], length=4)
+    assert tokens.tolist() == [[7, 8, 9, 5]]
+    assert together.shape == (1, 4, 4)
+
+
+def test_large_bundle_is_read_by_ingest(tmp_path) -> None:
+    from spatialformer_core.bench.large_bundle import LargeBundle
+    from spatialformer_core.io import read_source
+
+    source = LargeBundle(150, 20_000, n_genes=30).write(tmp_path / "large")
+    data = read_source(source)
+    assert len(data.cells.cell_ids) == 150
+    assert data.simulated
+    assert data.transcripts.n == 20_000
+    assert 0.03 < np.mean(np.asarray(data.transcripts.cell) < 0) < 0.1
+
+
+def test_ingest_row_measures_the_command(tmp_path) -> None:
+    from spatialformer_core.bench.ingest import ingest_row
+    from spatialformer_core.bench.large_bundle import LargeBundle
+
+    source = LargeBundle(150, 20_000, n_genes=30).write(tmp_path / "large")
+    rows = {row.name: row for row in ingest_row(source, "x", at_most_s=600.0, at_most_gb=6.0)}
+    assert rows["ingest_x"].passed
+    assert 0.1 < rows["ingest_x_memory"].ours < 6.0
+    assert rows["ingest_x_transcripts"].ours == pytest.approx(0.02)
+    with pytest.raises(SpatialFormerError, match="ended with code 2"):
+        ingest_row(tmp_path / "nothing", "x", at_most_s=1.0, at_most_gb=1.0)
 
 
 def test_inputs_have_the_sizes_that_were_asked_for() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from spatialformer_core import files
+from spatialformer_core.bench import inputs
 from training import gpu_check
 
 
 def test_made_up_pairs_are_among_the_genes_of_their_cell():
-    slide = gpu_check.made_up_slide(200)
+    slide = inputs.made_up_slide(200)
     pairs = slide.gene_pairs
     assert pairs is not None
     assert pairs.n_cells == 200
