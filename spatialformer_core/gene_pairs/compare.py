@@ -195,13 +195,7 @@ def _compare(
         scale=_binomial_spread(counts),
     )
     near = _both_counts(frame, side, units)
-    closeness = compare_shares(
-        adjusted_shares(near, MIN_BOTH),
-        paired=units.paired,
-        with_p=with_p,
-        enough=enough_seen(near),
-        scale=_binomial_spread(near),
-    )
+    closeness = _closeness(near, units)
     hits, size = (array.sum((0, 2)) for array in (counts.hits, counts.cells))
     n_both = near.cells.sum((0, 2))
     shares = hits / np.maximum(size, 1)
@@ -239,6 +233,16 @@ def _compare(
         for name, values in per_cell_test(matrix, side).items():
             table[name] = values
     return table.reindex(columns=list(COLUMNS))
+
+
+def _closeness(near: UnitCounts, units: CellUnits) -> TTest:
+    return compare_shares(
+        adjusted_shares(near, MIN_BOTH),
+        paired=units.paired,
+        with_p=units.no_p_reason is None,
+        enough=enough_seen(near),
+        scale=_binomial_spread(near),
+    )
 
 
 def _unit_counts(

@@ -23,7 +23,7 @@ REPORT, TABLE, RESULT = "report.json", "report.md", "gene_pairs"
 
 
 class GenePairEvaluation(FrozenModel):
-    """What the suite is asked to do.
+    """What the suite is comparison to do.
 
     Attributes
     ----------
@@ -59,21 +59,21 @@ def run_gene_pair_evaluation(
     """
     from spatialformer_core.evaluation.genepairs import markdown, null_rows, planted_rows
 
-    asked = request.gene_pairs
-    slide = store.open(asked.slide_ids[0])
+    comparison = request.gene_pairs
+    slide = store.open(comparison.slide_ids[0])
     rows: list[dict[str, Any]] = []
     if slide.meta.simulated:
         folder = out / RESULT
         folder.mkdir()
         here = staged(progress, 0.0, 0.2)
-        found = run_gene_pairs(store, asked, folder, progress=here, cancel=cancel)
+        found = run_gene_pairs(store, comparison, folder, progress=here, cancel=cancel)
         rows += planted_rows(found.table)
-    folder = stored_cooccurrence(slide, asked.cooccurrence, cancel=cancel)
+    folder = stored_cooccurrence(slide, comparison.cooccurrence, cancel=cancel)
     cells = slide_cells(slide, folder, np.array(slide.passes_qc))
     rows += null_rows(
         cells,
         request.draws,
-        settings=asked.settings,
+        settings=comparison.settings,
         progress=staged(progress, 0.2, 1.0),
         cancel=cancel,
     )
