@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from spatialformer_core.cell_graph import near_pairs, niche_means, radius_graph, restrict
@@ -75,6 +77,28 @@ def test_order_place_and_turn_change_nothing() -> None:
     turn = np.array([[np.cos(0.8), -np.sin(0.8)], [np.sin(0.8), np.cos(0.8)]])
     left, right = radius_graph(xy @ turn.T - 5000.0, 30).edges()
     assert {frozenset(pair) for pair in zip(left.tolist(), right.tolist(), strict=True)} == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    angle=st.floats(0, 6.3),
+    shift=st.tuples(st.floats(-2e4, 2e4), st.floats(-2e4, 2e4)),
+    radius=st.floats(2, 120),
+)
+def test_any_order_place_and_turn_give_the_same_edges(
+    seed: int, angle: float, shift: tuple[float, float], radius: float
+) -> None:
+    xy = tissue(150, seed).astype(float)
+    apart = np.linalg.norm(xy[:, None] - xy[None], axis=2)
+    if (np.abs(apart - radius) < 1e-6).any():
+        return  # rounding would decide
+    linked = (apart <= radius) & ~np.eye(150, dtype=bool)
+    order = np.random.default_rng(seed).permutation(150)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    graph = radius_graph(xy[order] @ turn.T + shift, radius)
+    for cell in range(150):
+        assert graph.neighbors(cell).tolist() == np.flatnonzero(linked[order[cell]][order]).tolist()
 
 
 def test_far_outliers_cost_neither_memory_nor_edges() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 from scipy import stats
@@ -208,3 +209,17 @@ def test_far_pairs_where_there_are_none() -> None:
     bad = PairMatch(one, one, np.full((3, 1), np.nan, np.float32))
     with pytest.raises(SpatialFormerError, match="covariate"):
         far_pairs(xy, masks[0], masks[1], n=5, seed=0, match=bad)
+
+
+def test_threads_change_nothing() -> None:
+    xy = place(3000, side=1000.0)
+    results = []
+    before = numba.get_num_threads()
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        graph = radius_graph(xy, 30)
+        pairs = PairSampler(graph, xy, everyone(3000)).sample(5000, seed=3)
+        parts = (graph.indptr, graph.indices, pairs.left, pairs.right, pairs.kind)
+        results.append([part.tobytes() for part in parts])
+    numba.set_num_threads(before)
+    assert results[0] == results[1]
