@@ -20,6 +20,7 @@ from spatialformer_core import progress as progress_
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io import guard, images
 from spatialformer_core.io.records import ImageSource
+from spatialformer_core.io.tiff_segments import check_segments
 
 TILE_PX = 512
 JPEG_QUALITY = 88
@@ -156,13 +157,13 @@ def _decode_colour(tif: tifffile.TiffFile, scratch: _Scratch) -> Image:
     page = tif.pages.first
     out = scratch.array((page.imagelength, page.imagewidth, 3), np.uint8)
     if page.samplesperpixel == 3 and page.planarconfig == tifffile.PLANARCONFIG.CONTIG:
-        page.asarray(out=out)
+        _checked(page).asarray(out=out)
     elif page.samplesperpixel == 3:
         planes = scratch.array(page.shape, np.uint8)
-        out[:] = np.moveaxis(page.asarray(out=planes), 0, -1)
+        out[:] = np.moveaxis(_checked(page).asarray(out=planes), 0, -1)
     else:
         for colour, plane in enumerate(images.equal_pages(tif)[:3]):
-            out[..., colour] = plane.asarray()
+            out[..., colour] = _checked(plane).asarray()
     return out
 
 
@@ -202,11 +203,17 @@ def _decode_stains(
 def _decode_page(page: Any, out: Image, scratch: _Scratch) -> None:
     """Decode a page of one or several channels into ``(channels, height, width)``."""
     if len(out) == 1:
-        page.asarray(out=out[0])
+        _checked(page).asarray(out=out[0])
         return
-    decoded = page.asarray(out=scratch.array(page.shape, page.dtype))
+    decoded = _checked(page).asarray(out=scratch.array(page.shape, page.dtype))
     separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
     out[:] = decoded if separate else np.moveaxis(decoded, -1, 0)
+
+
+def _checked(page: Any) -> Any:
+    """Return a page whose tiles state no other size than its own."""
+    check_segments(page)
+    return page
 
 
 def _channel_pages(tif: tifffile.TiffFile, path: Path, *, several: bool) -> list[Any]:

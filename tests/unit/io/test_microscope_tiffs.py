@@ -144,3 +144,30 @@ def test_other_colours_are_no_he(tmp_path, stain, picture) -> None:
     for name in ("two.ome.tif", "deep.tif"):
         with pytest.raises(SpatialFormerError, match="three 8-bit colours"):
             images.he_source(tmp_path / name, tmp_path / "a.csv", 0.5)
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("coding", ["jpeg", "jpeg2000"])
+def test_a_tile_that_states_another_size_is_refused_undecoded(
+    tmp_path, monkeypatch, coding
+) -> None:
+    """Such a tile of 1.5 kB makes the decoder take 2 GB."""
+    import imagecodecs
+
+    encode = {"jpeg": imagecodecs.jpeg8_encode, "jpeg2000": imagecodecs.jpeg2k_encode}[coding]
+    options = {"codecformat": "j2k"} if coding == "jpeg2000" else {}
+    large = encode(np.zeros((300, 200), np.uint8), **options)
+    path = tmp_path / "s.tif"
+    with tifffile.TiffWriter(path) as writer:
+        options = {"shape": (64, 64), "dtype": "uint8", "tile": (64, 64), "metadata": None}
+        writer.write(iter([large]), compression=coding, **options)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", None)
+    with pytest.raises(SpatialFormerError, match=r"states \(300, 200\)"):
+        stored(path, tmp_path)
+
+
+@pytest.mark.security
+def test_other_codings_are_refused(tmp_path, stain) -> None:
+    tifffile.imwrite(tmp_path / "s.tif", stain[0], compression="lzma", metadata=None)
+    with pytest.raises(SpatialFormerError, match="is not read"):
+        stored(tmp_path / "s.tif", tmp_path)
