@@ -15,6 +15,11 @@ from spatialformer_core.bench.options import BenchOptions
 from spatialformer_core.bench.rows import Row, bounded
 from spatialformer_core.errors import SpatialFormerError
 
+_SAMPLE = [
+    word
+    for field in ("donor", "block", "condition", "tissue", "species", "assay")
+    for word in (f"--{field}", "bench")
+]
 _KILOBYTE = 1024 if sys.platform != "darwin" else 1
 
 
@@ -40,7 +45,7 @@ def ingest_row(source: Path, name: str, *, at_most_s: float, at_most_gb: float) 
         environment = {**os.environ, "SPATIALFORMER_HOME": home}
         start = time.perf_counter()
         done = subprocess.Popen(
-            [*command, "--name", "bench"],
+            [*command, "--name", "bench", *_SAMPLE],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
