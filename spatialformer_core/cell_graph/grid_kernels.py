@@ -12,7 +12,7 @@ import numpy as np
 
 from spatialformer_core.arrays import DoubleArray, FloatArray, IntArray, LongArray
 
-_INSERTION_LIMIT = 48
+_RANK_LIMIT = 64
 
 
 class Grid(NamedTuple):
@@ -102,17 +102,21 @@ def _find_neighbours(grid: Grid, entry: int, inner2: float, outer2: float, found
 
 
 @nb.njit(cache=True)
-def _sort(row: IntArray) -> None:
-    if len(row) > _INSERTION_LIMIT:
-        row.sort()
+def _sort_into(values: IntArray, row: IntArray) -> None:
+    """Write distinct values in ascending order.
+
+    Each value's place is the number of smaller ones: no branch, and the row, which may lie anywhere
+    in memory, is only written.
+    """
+    if len(values) > _RANK_LIMIT:
+        values.sort()
+        row[:] = values
         return
-    for i in range(1, len(row)):
-        value = row[i]
-        j = i - 1
-        while j >= 0 and row[j] > value:
-            row[j + 1] = row[j]
-            j -= 1
-        row[j + 1] = value
+    for i in range(len(values)):
+        rank = np.int32(0)
+        for j in range(len(values)):
+            rank += np.int32(values[j] < values[i])
+        row[rank] = values[i]
 
 
 @nb.njit(cache=True)
@@ -130,10 +134,7 @@ def link(grid: Grid, inner2: float, outer2: float, indptr: LongArray) -> IntArra
     for entry in range(len(grid.order)):
         cell = grid.order[entry]
         n = _find_neighbours(grid, entry, inner2, outer2, found)
-        # Sorted before it is written: the row lies anywhere in memory.
-        _sort(found[:n])
-        for k in range(n):
-            indices[indptr[cell] + k] = found[k]
+        _sort_into(found[:n], indices[indptr[cell] : indptr[cell + 1]])
     return indices
 
 
