@@ -3,9 +3,10 @@
 Transcripts of a cell at most 5 um apart are linked, Louvain communities of this graph are the
 neighbourhoods, and two genes co-occur if each has at least 3 copies in one community.
 
-Which of many equally good partitions Louvain finds depends on the order of its visits: of the pairs
-found with two orders about four in five agree. A consensus of several orders (``n_seeds``) agrees
-better with another consensus; a pair is then a label if most searches find it.
+Which of many equally good partitions Louvain finds depends on the order of its visits: the pairs
+found with two orders have a Jaccard index of about 0.86 per cell (cells of 120 transcripts), those
+of two consensuses of 11 orders each (``n_seeds``) 0.95. With several searches a pair is a label if
+more than half of them find it.
 """
 
 from __future__ import annotations
