@@ -13,6 +13,8 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io.records import Csr, Groups, Names
 
 MAX_TEXT = 512
+MAX_TEXT_BYTES = 1 << 30
+"""Of one column of texts, all as wide as the longest."""
 MAX_CATEGORIES = 1_000
 _TEXT_BATCH = 4_096
 
@@ -23,11 +25,13 @@ def read_texts(dataset: Any, path: Path) -> Names:
     Raises
     ------
     SpatialFormerError
-        If it is no text or an entry is longer than ``MAX_TEXT`` characters.
+        If it is no text, an entry is longer than ``MAX_TEXT`` characters, or one long entry would
+        make the column too large.
     """
     if dataset.dtype.kind not in "OSU":
         raise SpatialFormerError(f"{dataset.name!r} should hold text.", where=path.name)
     parts: list[NDArray[Any]] = []
+    longest = 0
     # In batches: one heap entry may be referred to by every row, and expand to far more.
     for start in range(0, len(dataset), _TEXT_BATCH):
         rows = dataset[start : start + _TEXT_BATCH]
@@ -38,6 +42,14 @@ def read_texts(dataset: Any, path: Path) -> Names:
                 where=path.name,
             )
         parts.append(np.array(texts, dtype=np.str_))
+        longest = max(longest, parts[-1].dtype.itemsize)
+        # One long text would give every row its width: a small file, gigabytes of blanks.
+        if longest * len(dataset) > MAX_TEXT_BYTES:
+            raise SpatialFormerError(
+                f"{dataset.name!r} has {len(dataset):,} texts, the longest of {longest // 4} "
+                "characters; that is more than names need.",
+                where=path.name,
+            )
     return np.concatenate(parts) if parts else np.zeros(0, np.str_)
 
 

@@ -141,7 +141,7 @@ def _decoded(packed: bytes, codec: str | None, size: int) -> bytes:
     if codec is None:
         return packed
     if codec == "blosc":
-        from numcodecs import blosc  # type: ignore[import-untyped]  # it ships no types
+        from numcodecs import blosc
 
         stated, _, whole = struct.unpack_from("<3I", packed, 4)
         if stated != size or whole != len(packed) or len(packed) < _BLOSC_HEADER_BYTES:

@@ -236,3 +236,15 @@ def test_noise_in_headers_is_an_error_of_ours_or_harmless(copied) -> None:
             refusals += 1
         path.write_bytes(whole)
     assert refusals > 5
+
+
+def test_one_long_name_does_not_widen_every_row(tmp_path):
+    import h5py
+
+    from spatialformer_core.io.hdf5 import read_texts
+
+    with h5py.File(tmp_path / "x.h5", "w") as store:
+        ids = store.create_dataset("ids", 700_000, h5py.string_dtype(), compression="gzip")
+        ids[0] = "a" * 500
+        with pytest.raises(SpatialFormerError, match="700,000 texts, the longest of 500"):
+            read_texts(ids, tmp_path / "x.h5")

@@ -268,7 +268,13 @@ def test_cells_seen_in_training_follow_from_the_stored_recipe(store):
 
 def test_an_evaluation_uses_the_blocks_that_training_left_out(store, tmp_path):
     folder = store.root.parent / "checkpoints" / "own"
-    settings = {"n_queries": 50, "n_train_pairs": 100, "seeds": [0], "negatives": ["easy"]}
+    settings = {
+        "n_queries": 50,
+        "n_train_pairs": 100,
+        "tower_pairs": 4000,
+        "seeds": [0],
+        "negatives": ["easy"],
+    }
     wanted = EvaluationRequest(slide_id="mixed", checkpoint_id="own", settings=settings)
     report = run_evaluation(store, wanted, folder, tmp_path)
     assert {row["method"] for row in report["rows"]} >= {"spatialformer", "type_pair_prior"}
@@ -283,7 +289,13 @@ def test_an_evaluation_uses_the_blocks_that_training_left_out(store, tmp_path):
 def test_an_evaluation_without_a_model_is_a_job_of_baselines(store, tmp_path):
     params = {
         "slide_id": "mixed",
-        "settings": {"n_queries": 50, "n_train_pairs": 100, "seeds": [0], "negatives": ["easy"]},
+        "settings": {
+            "n_queries": 50,
+            "n_train_pairs": 100,
+            "tower_pairs": 4000,
+            "seeds": [0],
+            "negatives": ["easy"],
+        },
         "split": BLOCKS,
     }
     run_evaluate_job(params, tmp_path, lambda *_: None, lambda: False)

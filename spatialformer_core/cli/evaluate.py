@@ -1,0 +1,80 @@
+"""``spatialformer evaluate``: benchmark suites."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from spatialformer_core.cli.gene_pairs import evaluate_gene_pairs
+from spatialformer_core.cli.output import AsJson, emit_json, say, terminal_progress
+from spatialformer_core.cli.science import OutFolder
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(  # noqa: PLR0913 - one parameter per option
+    suite: Annotated[str, typer.Argument(help="colocalisation or genepairs")],
+    *,
+    slide: Annotated[str, typer.Option(help="Slide id.")],
+    out: OutFolder,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Id or folder; without, the baselines alone.")
+    ] = None,
+    groupby: Annotated[
+        str | None, typer.Option(help="Cell types; without, the slide's default grouping.")
+    ] = None,
+    radius_um: Annotated[
+        list[float] | None, typer.Option(help="May be repeated; without, 30.")
+    ] = None,
+    negatives: Annotated[
+        list[str] | None, typer.Option(help="easy, hard, matched; may be repeated.")
+    ] = None,
+    queries: Annotated[int, typer.Option(help="Query cells per seed, at most.")] = 5_000,
+    train_pairs: Annotated[int, typer.Option(help="Pairs that baselines are fitted on.")] = 60_000,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of seeds; of genepairs, null groups of each kind.")
+    ] = 3,
+    allow_simulated: Annotated[
+        bool, typer.Option("--allow-simulated", help="Marks the report.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a benchmark suite: the checkpoint beside baselines fitted in the same run."""
+    if suite == "genepairs":
+        evaluate_gene_pairs(slide, groupby, seeds, out, as_json=as_json)
+        return
+    from spatialformer_core import files
+    from spatialformer_core.config import validate
+    from spatialformer_core.service import open_services
+    from spatialformer_core.service.checkpoints import find_checkpoint
+    from spatialformer_core.service.evaluate import EvaluationRequest, run_evaluation
+
+    services = open_services()
+    folder = None if checkpoint is None else find_checkpoint(services.home, checkpoint)
+    given = {"radii_um": radius_um, "negatives": negatives}
+    values = {
+        "suite": suite,
+        "slide_id": slide,
+        "checkpoint_id": None if folder is None else folder.name,
+        "groupby": groupby,
+        "settings": {
+            "n_queries": queries,
+            "n_train_pairs": train_pairs,
+            "seeds": list(range(seeds)),
+            **{name: value for name, value in given.items() if value},
+        },
+        "allow_simulated": allow_simulated,
+    }
+    request = validate(EvaluationRequest, values, "evaluate")
+    with files.atomic_directory(out) as partial:
+        report = run_evaluation(
+            services.store, request, folder, partial, progress=terminal_progress()
+        )
+    if as_json:
+        emit_json({"out": str(out), **report})
+    else:
+        say((out / "report.md").read_text("utf-8"))
