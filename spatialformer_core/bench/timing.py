@@ -33,6 +33,16 @@ def best_of(work: Work, rounds: int = 3) -> float:
     return min(cpu_seconds(work) for _ in range(rounds))
 
 
+def best_wall(work: Work, rounds: int = 3) -> float:
+    """Return the least wall time of several calls; it means something on an idle machine only."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
 def compare(ours: Work, reference: Work, *, rounds: int = 3) -> tuple[float, float]:
     """Return the least CPU times of both sides, taken in turns.
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
 import numpy as np
+from numba.core import config
 from numpy.typing import NDArray
 
 from spatialformer_core.arrays import BoolArray, FloatArray, Graph, IntArray, LongArray
@@ -10,6 +14,7 @@ from spatialformer_core.cell_graph import grid_kernels
 from spatialformer_core.errors import SpatialFormerError
 
 _MAX_BINS_PER_CELL = 4
+_RUN_CELLS = 20_000
 
 
 def radius_graph(
@@ -48,11 +53,27 @@ def radius_graph(
         )
     xy = check_coordinates(xy_um)
     grid = build_grid(xy, radius_um, cells)
-    indptr = np.zeros(len(xy) + 1, np.int64)
     # Cells at equal coordinates are neighbours, so an inner radius of 0 excludes nothing.
     inner2 = inner_um * inner_um if inner_um > 0 else -1.0
-    indices = grid_kernels.link(grid, inner2, float(radius_um * radius_um), indptr)
-    return Graph(indptr, indices)
+    return _link(grid, inner2, float(radius_um * radius_um), len(xy))
+
+
+def _link(grid: grid_kernels.Grid, inner2: float, outer2: float, n_cells: int) -> Graph:
+    """Link runs of cells in threads; each writes its own rows, so their number changes nothing."""
+    n_threads = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    n_runs = max(1, min(n_threads, len(grid.order) // _RUN_CELLS))
+    bounds = np.linspace(0, len(grid.order), n_runs + 1).astype(np.int64)
+    runs = [(int(first), int(last)) for first, last in pairwise(bounds)]
+    indptr = np.zeros(n_cells + 1, np.int64)
+    with ThreadPoolExecutor(n_runs) as threads:
+        counted = threads.map(
+            lambda run: grid_kernels.count_run(grid, run, inner2, outer2, indptr[1:]), runs
+        )
+        widest = max(counted)
+        np.cumsum(indptr, out=indptr)
+        rows = grid_kernels.Rows(indptr, np.empty(indptr[-1], np.int32), widest)
+        list(threads.map(lambda run: grid_kernels.link_run(grid, run, inner2, outer2, rows), runs))
+    return Graph(rows.indptr, rows.indices)
 
 
 def restrict(graph: Graph, cells: BoolArray) -> Graph:

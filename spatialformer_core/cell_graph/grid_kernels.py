@@ -29,6 +29,14 @@ class Grid(NamedTuple):
     y: DoubleArray
 
 
+class Rows(NamedTuple):
+    """Where the neighbours go."""
+
+    indptr: LongArray
+    indices: IntArray
+    widest: int
+
+
 @nb.njit(cache=True)
 def fill_grid(xy: DoubleArray, chosen: IntArray, size: float, low: tuple[float, float]) -> Grid:
     """Sort the chosen cells by square bins from ``low`` on (counting sort)."""
@@ -119,23 +127,27 @@ def _sort_into(values: IntArray, row: IntArray) -> None:
         row[rank] = values[i]
 
 
-@nb.njit(cache=True)
-def link(grid: Grid, inner2: float, outer2: float, indptr: LongArray) -> IntArray:
-    """Fill the row pointers and return the neighbours, ascending within a row."""
+@nb.njit(cache=True, nogil=True)
+def count_run(
+    grid: Grid, run: tuple[int, int], inner2: float, outer2: float, degree: LongArray
+) -> int:
+    """Write the number of neighbours of a run of entries; return the largest."""
     widest = 0
-    for entry in range(len(grid.order)):
-        degree = _count_neighbours(grid, entry, inner2, outer2)
-        indptr[grid.order[entry] + 1] = degree
-        widest = max(widest, degree)
-    for i in range(len(indptr) - 1):
-        indptr[i + 1] += indptr[i]
-    indices = np.empty(indptr[-1], np.int32)
-    found = np.empty(widest + 1, np.int32)
-    for entry in range(len(grid.order)):
+    for entry in range(run[0], run[1]):
+        n = _count_neighbours(grid, entry, inner2, outer2)
+        degree[grid.order[entry]] = n
+        widest = max(widest, n)
+    return widest
+
+
+@nb.njit(cache=True, nogil=True)
+def link_run(grid: Grid, run: tuple[int, int], inner2: float, outer2: float, rows: Rows) -> None:
+    """Write the neighbours of a run of entries, ascending within a row."""
+    found = np.empty(rows.widest + 1, np.int32)
+    for entry in range(run[0], run[1]):
         cell = grid.order[entry]
         n = _find_neighbours(grid, entry, inner2, outer2, found)
-        _sort_into(found[:n], indices[indptr[cell] : indptr[cell + 1]])
-    return indices
+        _sort_into(found[:n], rows.indices[rows.indptr[cell] : rows.indptr[cell + 1]])
 
 
 @nb.njit(cache=True)
