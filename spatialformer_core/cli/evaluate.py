@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +34,9 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     negatives: Annotated[
         list[str] | None, typer.Option(help="easy, hard, matched; may be repeated.")
     ] = None,
+    split: Annotated[
+        str, typer.Option(help="test, or validation to choose among models without opening it.")
+    ] = "test",
     queries: Annotated[int, typer.Option(help="Query cells per seed, at most.")] = 5_000,
     train_pairs: Annotated[int, typer.Option(help="Pairs that baselines are fitted on.")] = 60_000,
     seeds: Annotated[
@@ -47,6 +51,24 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     if suite == "genepairs":
         evaluate_gene_pairs(slide, groupby, seeds, out, as_json=as_json)
         return
+    given = {"radii_um": radius_um, "negatives": negatives}
+    settings = {
+        "part": split,
+        "n_queries": queries,
+        "n_train_pairs": train_pairs,
+        "seeds": list(range(seeds)),
+        **{name: value for name, value in given.items() if value},
+    }
+    values = {"suite": suite, "slide_id": slide, "groupby": groupby, "settings": settings}
+    report = _run({**values, "allow_simulated": allow_simulated}, checkpoint, out)
+    if as_json:
+        emit_json({"out": str(out), **report})
+    else:
+        say((out / "report.md").read_text("utf-8"))
+
+
+def _run(values: dict[str, Any], checkpoint: str | None, out: Path) -> dict[str, Any]:
+    """Run a suite into a folder; return its report."""
     from spatialformer_core import files
     from spatialformer_core.config import validate
     from spatialformer_core.service import open_services
@@ -55,26 +77,9 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
 
     services = open_services()
     folder = None if checkpoint is None else find_checkpoint(services.home, checkpoint)
-    given = {"radii_um": radius_um, "negatives": negatives}
-    values = {
-        "suite": suite,
-        "slide_id": slide,
-        "checkpoint_id": None if folder is None else folder.name,
-        "groupby": groupby,
-        "settings": {
-            "n_queries": queries,
-            "n_train_pairs": train_pairs,
-            "seeds": list(range(seeds)),
-            **{name: value for name, value in given.items() if value},
-        },
-        "allow_simulated": allow_simulated,
-    }
+    values["checkpoint_id"] = None if folder is None else folder.name
     request = validate(EvaluationRequest, values, "evaluate")
     with files.atomic_directory(out) as partial:
-        report = run_evaluation(
+        return run_evaluation(
             services.store, request, folder, partial, progress=terminal_progress()
         )
-    if as_json:
-        emit_json({"out": str(out), **report})
-    else:
-        say((out / "report.md").read_text("utf-8"))

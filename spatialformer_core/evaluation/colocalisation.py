@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,13 +45,13 @@ from spatialformer_core.evaluation.pairs import (
     PairSource,
     draw_pairs,
 )
-from spatialformer_core.evaluation.splits import TEST, TRAIN, SplitCodes
+from spatialformer_core.evaluation.splits import TEST, TRAIN, VALIDATION, SplitCodes
 from spatialformer_core.progress import Cancel, Progress, check, never, silent, staged
 
 if TYPE_CHECKING:
     from spatialformer_core.inference import PairScorer
 
-_MIN_TEST_CELLS = 100
+_MIN_ASKED_CELLS = 100
 
 
 class ColocalisationSettings(FrozenModel):
@@ -73,6 +73,9 @@ class ColocalisationSettings(FrozenModel):
         Side of the spatial blocks that the intervals resample.
     by_distance
         Whether each method's mean probability is shown against the distance, 0 to 300 um.
+    part
+        Which held-out blocks are asked: ``validation`` to choose among models, ``test`` once for
+        the one that was chosen.
     """
 
     radii_um: tuple[float, ...] = (30.0,)
@@ -83,6 +86,7 @@ class ColocalisationSettings(FrozenModel):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     block_um: float = Field(default=200.0, gt=0)
     by_distance: bool = True
+    part: Literal["test", "validation"] = "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,12 @@ class EvaluationSlide:
     split: SplitCodes
     types: NDArray[np.integer] | None
     cells: CellTokens | None
+
+    def held_out(self, settings: ColocalisationSettings) -> BoolArray:
+        """Return which cells are asked about, shape ``(n,)``."""
+        code = TEST if settings.part == "test" else VALIDATION
+        asked: BoolArray = self.kept & (self.split == code)
+        return asked
 
 
 def run(
@@ -148,7 +158,7 @@ def run(
     components = principal_components(
         slide.counts, slide.kept & (slide.split == TRAIN), settings.seeds[0]
     )
-    embedded = {name: _TestScores(slide, scorer) for name, scorer in scorers.items()}
+    embedded = {name: _HeldOutScores(slide, scorer, settings) for name, scorer in scorers.items()}
     report: dict[str, Any] = {"rows": [], "differences": [], "by_distance": []}
     for place, radius_um in enumerate(settings.radii_um):
         first, last = (0.05 + 0.93 * (place + k) / len(settings.radii_um) for k in (0, 1))
@@ -161,14 +171,16 @@ def run(
     return report
 
 
-class _TestScores:
-    """A model's encodings of the test cells, made once for all tables."""
+class _HeldOutScores:
+    """A model's encodings of the held-out cells, made once for all tables."""
 
-    def __init__(self, slide: EvaluationSlide, scorer: PairScorer) -> None:
+    def __init__(
+        self, slide: EvaluationSlide, scorer: PairScorer, settings: ColocalisationSettings
+    ) -> None:
         if slide.cells is None:
             message = "a scorer needs the slide's tokens"
             raise ValueError(message)
-        rows = np.flatnonzero(slide.kept & (slide.split == TEST))
+        rows = np.flatnonzero(slide.held_out(settings))
         self._scorer = scorer
         self._position = np.full(slide.cells.n_cells, -1, np.int64)
         self._position[rows] = np.arange(len(rows))
@@ -189,7 +201,7 @@ class _Tables:
     source: PairSource
     settings: ColocalisationSettings
     components: FloatArray
-    embedded: Mapping[str, _TestScores]
+    embedded: Mapping[str, _HeldOutScores]
     _towers: dict[int, Any] = field(default_factory=dict)
 
     def fill(self, report: dict[str, Any], progress: Progress, cancel: Cancel) -> None:
@@ -210,12 +222,15 @@ class _Tables:
                     scored.setdefault(method, []).append(value)
             samples = {method: pooled_samples(v, settings) for method, v in scored.items()}
             for method, values in scored.items():
-                report["rows"] += _rows(method, values, samples[method], self.source, kind)
+                own_samples = samples[method]
+                report["rows"] += _rows(
+                    method, values, own_samples, self.source, (kind, settings.part)
+                )
             for own in self.embedded:
                 report["differences"] += differences(own, scored, samples, self.source, kind)
         if settings.by_distance:
-            test = self.slide.kept & (self.slide.split == TEST)
-            report["by_distance"] += by_distance(self.source, test, predictors, settings.seeds[0])
+            asked = self.slide.held_out(settings)
+            report["by_distance"] += by_distance(self.source, asked, predictors, settings.seeds[0])
 
     def _tower(self, seed: int) -> Any:
         if seed not in self._towers:
@@ -236,7 +251,7 @@ class _Tables:
     ) -> tuple[dict[str, Scored], dict[str, Predictor]]:
         slide, settings = self.slide, self.settings
         train_cells = slide.kept & (slide.split == TRAIN)
-        test_cells = slide.kept & (slide.split == TEST)
+        test_cells = slide.held_out(settings)
         test = draw_pairs(self.source, test_cells, kind, settings.n_queries, seed)
         train = draw_pairs(
             self.source, train_cells, kind, settings.n_train_pairs // 2, seed + 1_000
@@ -262,8 +277,9 @@ def _rows(
     scored: Sequence[Scored],
     samples: Mapping[str, DoubleArray],
     source: PairSource,
-    kind: Negatives,
+    asked: tuple[Negatives, str],
 ) -> list[dict[str, Any]]:
+    kind, part = asked
     per_seed = [Metrics(one).values() for one in scored]
     rows = []
     for metric in METRICS:
@@ -272,7 +288,7 @@ def _rows(
             {
                 "suite": "colocalisation",
                 "task": "neighbours",
-                "split": "test blocks",
+                "split": f"{part} blocks",
                 "radius_um": source.radius_um,
                 "negatives": kind,
                 "method": method,
@@ -288,11 +304,11 @@ def _rows(
 
 
 def _check(slide: EvaluationSlide, settings: ColocalisationSettings) -> None:
-    n_test = int(np.sum(slide.kept & (slide.split == TEST)))
-    if n_test < _MIN_TEST_CELLS:
+    n_asked = int(np.sum(slide.held_out(settings)))
+    if n_asked < _MIN_ASKED_CELLS:
         raise SpatialFormerError(
-            f"The split leaves {n_test} test cells that pass quality control, at least "
-            f"{_MIN_TEST_CELLS} are needed.",
+            f"The split leaves {n_asked} {settings.part} cells that pass quality control, at least "
+            f"{_MIN_ASKED_CELLS} are needed.",
             where=slide.slide_id,
             fix="Hold out more tissue.",
         )

@@ -166,6 +166,31 @@ def test_too_few_test_cells_are_refused(slide):
         run(replace(slide, split=np.zeros(len(slide.split), np.int8)), {}, SMALL)
 
 
+class Asked(Zones):
+    """Keeps how many cells it was shown."""
+
+    def encode(self, cells):
+        self.shown = cells.n_cells
+        return super().encode(cells)
+
+
+def test_validation_blocks_can_be_asked_without_a_look_at_the_test_blocks(slide):
+    settings = SMALL.model_copy(
+        update={"negatives": ("easy",), "seeds": (0,), "tower_pairs": 0, "part": "validation"}
+    )
+    scorer = Asked()
+    report = run(slide, {"spatialformer": scorer}, settings)
+    assert {row["split"] for row in report["rows"]} == {"validation blocks"}
+    assert scorer.shown == np.sum(slide.kept & (slide.split == 1))
+    # Whatever stands in the test blocks: the answers stay the same.
+    counts = slide.counts.toarray()
+    counts[slide.split == 2] = 1
+    blind = run(
+        replace(slide, counts=sparse.csr_matrix(counts)), {"spatialformer": Asked()}, settings
+    )
+    assert blind["rows"] == report["rows"]
+
+
 def test_cancel_stops_it(slide):
     with pytest.raises(Cancelled):
         run(slide, {}, SMALL, cancel=lambda: True)
