@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spatialformer_core.bench import inputs, published
+from spatialformer_core.bench import inputs, peer, published
 from spatialformer_core.bench.options import BenchOptions
 from spatialformer_core.bench.rows import Row, against, bounded
 from spatialformer_core.bench.timing import best_of, best_wall, compare, measured
@@ -112,12 +112,18 @@ def tokenise(options: BenchOptions, n_genes: int) -> list[Row]:
     tokens, _ = tokenise_counts(matrix[:n], ids, vocabulary, meta)
     if rows != [tokens.row(cell).tolist() for cell in range(n)]:
         raise _disagree("tokens")
+    per_cell, reference_is = theirs / n, "dense row and Python loop per cell, as published"
+    if options.peer_python is not None:
+        per_cell = peer.tokenise_seconds(
+            options.peer_python, dense, genes, np.asarray(vocabulary.gene_medians)
+        )
+        reference_is = "GeneTokenizer of spatialformer 0.1.8 itself"
     return [
         against(
             "data",
             f"tokenise_{n_genes}",
-            (mine / matrix.shape[0], theirs / n),
-            reference_is="dense row and Python loop per cell, as published",
+            (mine / matrix.shape[0], per_cell),
+            reference_is=reference_is,
             limit=TOKENISE_LIMITS[n_genes],
             unit="CPU-s per cell",
         )

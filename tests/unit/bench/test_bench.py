@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,3 +163,23 @@ def test_inputs_have_the_sizes_that_were_asked_for() -> None:
     assert matrix.has_canonical_format
     assert matrix.data.min() >= 1
     assert inputs.clumpy_points(1_000).shape == (1_000, 2)
+
+
+def test_an_interpreter_without_the_published_package_is_said() -> None:
+    import sys
+
+    options = SMALL.model_copy(update={"peer_python": Path(sys.executable)})
+    with pytest.raises(SpatialFormerError, match="published package could not be timed"):
+        list(run("data", options, only=("tokenise_343",)))
+
+
+@pytest.mark.peer
+def test_the_published_tokeniser_is_timed() -> None:
+    python = os.environ.get("SPATIALFORMER_PEER_PYTHON")
+    if not python:
+        pytest.skip("SPATIALFORMER_PEER_PYTHON names no environment with the published package")
+    options = SMALL.model_copy(update={"peer_python": Path(python)})
+    (row,) = run("data", options, only=("tokenise_343",))
+    assert "0.1.8" in row.reference_is
+    assert row.reference is not None
+    assert row.reference > 1e-5
