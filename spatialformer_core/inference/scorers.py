@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,36 +9,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spatialformer_core.arrays import CellTokens, FloatArray, LongArray
+from spatialformer_core.arrays import CellTokens, FloatArray
 from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.inference.embed import TOKENS_PER_BATCH, EmbedSettings, cls_states
 from spatialformer_core.inference.protocol import Encoded, PairScorer
 from spatialformer_core.model import Checkpoint, SpatialFormer
 from spatialformer_core.model.heads import ClsPairHead, TowerPairHead
+from spatialformer_core.progress import Cancel, Progress, check, never, silent
 
-_TOKENS_PER_BATCH = 16_384
+_TOKENS_PER_BATCH = TOKENS_PER_BATCH
 _PAIRS_PER_BATCH = 16_384
 _MAX_GRID = 1 << 26
+_CELLS_PER_PIECE = 2_048
 
 _Kind = TypeVar("_Kind", bound=Encoded)
 
 
-def _batches(lengths: LongArray, budget: int) -> Iterator[LongArray]:
-    """Cut rows, sorted by length, into batches of at most ``budget`` tokens (one row at least)."""
-    order = np.argsort(lengths, kind="stable")
-    number = (np.cumsum(lengths[order]) - lengths[order]) // budget
-    if len(order):
-        yield from np.split(order, np.flatnonzero(np.diff(number)) + 1)
-
-
 def _cls(model: SpatialFormer, cells: CellTokens, right: CellTokens | None = None) -> FloatArray:
     """Return CLS states in the caller's order, shape ``(n, dim)``."""
-    lengths = cells.lengths if right is None else cells.lengths + right.lengths
-    out = np.empty((cells.n_cells, model.config.dim), np.float32)
-    # The special and meta tokens of a short cell are a large part of it.
-    for rows in _batches(lengths + 6, _TOKENS_PER_BATCH):
-        batch = model.collate(cells.take(rows), None if right is None else right.take(rows))
-        out[rows[batch.order]] = model.cls(batch).cpu().numpy()
-    return out
+    settings = EmbedSettings(tokens_per_batch=_TOKENS_PER_BATCH)
+    return cls_states(model, cells, right, settings=settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +204,27 @@ class CrossEncoderScorer:
     def embed(self, cells: CellTokens) -> FloatArray:
         """Return the CLS state of each single cell, shape ``(n, dim)``."""
         return _cls(self._model, cells)
+
+
+def encode_cells(
+    scorer: PairScorer, cells: CellTokens, *, progress: Progress = silent, cancel: Cancel = never
+) -> Encoded:
+    """Encode many cells as ``scorer.encode`` does, telling how far it is.
+
+    Raises
+    ------
+    Cancelled
+        If it was cancelled.
+    """
+    if not isinstance(scorer, TwoTowerScorer):
+        return scorer.encode(cells)
+    parts = [scorer.encode(cells.take(np.arange(0)))]
+    for first in range(0, cells.n_cells, _CELLS_PER_PIECE):
+        check(cancel)
+        rows = np.arange(first, min(first + _CELLS_PER_PIECE, cells.n_cells))
+        parts.append(scorer.encode(cells.take(rows)))
+        progress(rows[-1] + 1, cells.n_cells, "Reading cells")
+    return EncodedTower(np.concatenate([part.embedding for part in parts]))
 
 
 def make_scorer(checkpoint: Checkpoint, device: str = "cpu") -> PairScorer:

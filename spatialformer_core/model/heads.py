@@ -133,6 +133,14 @@ class TowerPairHead(nn.Module):
         embedding: Tensor = cls + self.narrow(wide)
         return embedding
 
+    def _mlp_in(self, a: Tensor, b: Tensor) -> Tensor:
+        mixed: Tensor = self.difference((a - b).abs()) + self.product(a * b) + self.sum(a + b)
+        return mixed
+
+    def features(self, a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]) -> Float[Tensor, "N H"]:
+        """Return the hidden layer for aligned embeddings: what a pair looks like to the head."""
+        return F.gelu(self._mlp_in(a, b) + self.hidden_bias)
+
     def _combine(self, mlp_in: Tensor, bilinear: Tensor) -> Tensor:
         hidden = self.dropout(F.gelu(mlp_in + self.hidden_bias))
         logits: Tensor = self.out(hidden).squeeze(-1) + bilinear
@@ -143,7 +151,7 @@ class TowerPairHead(nn.Module):
 
     def forward(self, a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
         """Return the logits of aligned embeddings; the same for ``(a, b)`` and ``(b, a)``."""
-        mlp_in = self.difference((a - b).abs()) + self.product(a * b) + self.sum(a + b)
+        mlp_in = self._mlp_in(a, b)
         # x (S a) and a (S x) are equal only up to rounding; their mean is equal exactly.
         symmetric = self._symmetric()
         bilinear = ((a @ symmetric) * b + (b @ symmetric) * a).sum(-1) / 2
