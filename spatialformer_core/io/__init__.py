@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from spatialformer_core.io.h5ad import read_expression
 from spatialformer_core.io.records import (
     CellTable,
+    Expression,
     Groups,
     ImageSource,
     Polygons,
@@ -14,10 +16,12 @@ from spatialformer_core.io.source import read_source
 
 __all__ = [
     "CellTable",
+    "Expression",
     "Groups",
     "ImageSource",
     "Polygons",
     "SourceData",
     "Transcripts",
+    "read_expression",
     "read_source",
 ]

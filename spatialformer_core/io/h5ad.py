@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,14 @@ from spatialformer_core.io.hdf5 import (
 from spatialformer_core.io.records import (
     CellTable,
     Csr,
+    Expression,
     Groups,
     ImageSource,
     SourceData,
     Transcripts,
 )
 from spatialformer_core.io.request import SourceRequest
+from spatialformer_core.keys import Var
 
 SUFFIX = ".h5ad"
 AREA_COLUMNS = ("cell_area", "area_um2", "cell_area_um2")
@@ -98,6 +103,42 @@ def read_cells(path: Path, um_per_unit: float = 1.0) -> CellTable:
     SpatialFormerError
         If it has no coordinates, no raw counts, no genes, or repeats ids.
     """
+    with _opened(path) as file:
+        found, gene, controls = _expression(file, path)
+        n_cells = len(found.cell_ids)
+        xy = _coordinates(file, n_cells, um_per_unit, path)
+        area = _area(file["obs"], n_cells, path)
+    return CellTable(
+        found.cell_ids,
+        xy,
+        area,
+        found.counts[:, gene],
+        found.genes,
+        controls,
+        int(found.counts[:, ~gene].sum()),
+        found.groups,
+    )
+
+
+def read_expression(path: Path) -> Expression:
+    """Read raw counts and groups from an AnnData file, with centroids where it has some.
+
+    Raises
+    ------
+    SpatialFormerError
+        If it has no raw counts, no genes, repeats ids, or its coordinates are not finite.
+    """
+    with _opened(path) as file:
+        found, gene, _ = _expression(file, path)
+        obs = file["obs"]
+        placed = "spatial" in file.get("obsm", ()) or {"x_centroid", "y_centroid"} <= set(obs)
+        xy = _coordinates(file, len(found.cell_ids), 1.0, path) if placed else None
+    ids = None if found.gene_ids is None else tuple(np.array(found.gene_ids)[gene].tolist())
+    return replace(found, counts=found.counts[:, gene], gene_ids=ids, xy_um=xy)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     guard.check_file(path, path.parent)
     with guard.open_hdf5(path, path.parent) as file:
         absent = [name for name in ("X", "obs", "var") if name not in file]
@@ -105,31 +146,34 @@ def read_cells(path: Path, um_per_unit: float = 1.0) -> CellTable:
             raise SpatialFormerError(
                 f"It has no {', '.join(absent)}; an AnnData file is expected.", where=path.name
             )
-        obs = file["obs"]
-        ids = check_ids(read_texts(_column(obs, index_name(obs), path), path), path.name)
-        matrix, var = _raw_counts(file, path)
-        names = read_texts(_column(var, index_name(var), path), path)
-        if matrix.shape != (len(ids), len(names)):
-            raise SpatialFormerError(
-                f"X has shape {matrix.shape}; {len(ids):,} cells x {len(names):,} features "
-                "are named.",
-                where=path.name,
-            )
-        xy = _coordinates(file, len(ids), um_per_unit, path)
-        area = _area(obs, len(ids), path)
-        groups = _groups(obs, len(ids), path)
-        gene = _gene_mask(var, names, path)
+        yield file
+
+
+def _expression(file: Any, path: Path) -> tuple[Expression, BoolArray, tuple[str, ...]]:
+    """Return all columns of the counts with the names of the genes, which are genes, controls."""
+    obs = file["obs"]
+    ids = check_ids(read_texts(_column(obs, index_name(obs), path), path), path.name)
+    matrix, var = _raw_counts(file, path)
+    names = read_texts(_column(var, index_name(var), path), path)
+    if matrix.shape != (len(ids), len(names)):
+        raise SpatialFormerError(
+            f"X has shape {matrix.shape}; {len(ids):,} cells x {len(names):,} features are named.",
+            where=path.name,
+        )
+    gene = _gene_mask(var, names, path)
     check_panel(names.tolist(), gene, path.name)
-    return CellTable(
-        ids,
-        xy,
-        area,
-        matrix[:, gene],
-        tuple(names[gene].tolist()),
-        tuple(names[~gene].tolist()),
-        int(matrix[:, ~gene].sum()),
-        groups,
-    )
+    groups = _groups(obs, len(ids), path)
+    stable = _gene_ids(var, names, path)
+    found = Expression(ids, matrix, tuple(names[gene].tolist()), stable, groups, None)
+    return found, gene, tuple(names[~gene].tolist())
+
+
+def _gene_ids(var: Any, names: np.ndarray, path: Path) -> tuple[str, ...] | None:
+    column = var.get(Var.GENE_IDS)
+    if not isinstance(column, h5py.Dataset) or column.dtype.kind not in "OSU":
+        return None
+    ids = read_texts(column, path)
+    return tuple(ids.tolist()) if ids.shape == names.shape else None
 
 
 def _raw_counts(file: Any, path: Path) -> tuple[Csr, Any]:

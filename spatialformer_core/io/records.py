@@ -177,6 +177,32 @@ class CellTable:
 
 
 @dataclass(frozen=True, slots=True)
+class Expression:
+    """Cells that need no place: what an AnnData file says of their expression.
+
+    Attributes
+    ----------
+    cell_ids
+        Unique names, shape ``(n,)``.
+    counts
+        Cells x genes, int32.
+    genes
+        Names of the genes, one per column.
+    gene_ids
+        Stable id (Ensembl) per gene; None where the file has none.
+    xy_um
+        Centroids, shape ``(n, 2)``; None for dissociated cells.
+    """
+
+    cell_ids: Names
+    counts: Csr
+    genes: tuple[str, ...]
+    gene_ids: tuple[str, ...] | None
+    groups: dict[str, Groups]
+    xy_um: DoubleArray | None
+
+
+@dataclass(frozen=True, slots=True)
 class SourceData:
     """A whole source, read and checked.
 
