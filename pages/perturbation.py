@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.ui import cards, progress, screen_estimate, screen_form, screen_view
+from pages.ui.job_titles import title
 from pages.ui.session import OWNER, errors_shown, link, linked, services
 
 if TYPE_CHECKING:
     from spatialformer_core.service import Job
 
 KIND = "screen"
-
-
-def _title(job: Job) -> str:
-    p = job.params
-    regions = len(p.get("roi_ids") or ())
-    where = f"{regions} region{'s' if regions != 1 else ''}" if regions else "whole slide"
-    types = f"{p.get('group_left')} – {p.get('group_right')}"
-    return f"{types} · {', '.join(p.get('slide_ids', ()))} · {where}"
 
 
 def _setup() -> bool:
@@ -57,7 +50,7 @@ def _history(chosen: str | None) -> None:
     if not ended:
         return
     with st.expander(f"Previous screens ({len(ended)})", icon=":material/history:"):
-        asked = progress.table_of(ended, _title, chosen)
+        asked = progress.table_of(ended, title, chosen)
         if asked:
             link("screen", asked)
             st.rerun()
@@ -70,10 +63,10 @@ def _results() -> None:
     if not job.is_ended:
         return
     if job.status == "done":
-        st.subheader(_title(job), anchor=False)
+        st.subheader(title(job), anchor=False)
         screen_view.view(services().screen_result(job.id, OWNER), job.id)
     else:
-        progress.failure(job, _title(job))
+        progress.failure(job, title(job))
 
 
 def main() -> None:
@@ -85,7 +78,7 @@ def main() -> None:
     with errors_shown():
         if not _setup():
             return
-        progress.active_jobs(KIND, _title)
+        progress.active_jobs(KIND, title)
         _history(linked("screen"))
         _results()
 

@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.ui import cards, progress, qc_view, register, slide_cards
+from pages.ui.job_titles import title
 from pages.ui.session import current_slide, errors_shown, look_at, services
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spatialformer_core.service import Job, SlideMeta
+    from spatialformer_core.service import SlideMeta
 
 KIND = "ingest"
-
-
-def _title(job: Job) -> str:
-    return f"Reading {job.params.get('name', 'slide')}"
 
 
 def _registration(slides: Sequence[SlideMeta]) -> None:
@@ -40,8 +37,8 @@ def main() -> None:
     cards.heading("Slides", "Register a slide, then check what quality control keeps of it.")
     with errors_shown():
         slides = services().slides()
-        progress.active_jobs(KIND, _title)
-        progress.last_failure(KIND, _title)
+        progress.active_jobs(KIND, title)
+        progress.last_failure(KIND, title)
         if not slides:
             cards.empty(
                 "No slide yet",

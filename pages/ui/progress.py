@@ -24,9 +24,14 @@ _SHOWN = {
 }
 
 
-def jobs_of(kind: str) -> list[Job]:
-    """Return this visitor's jobs of a kind, newest first."""
-    return [job for job in services().jobs(OWNER) if job.kind == kind]
+def jobs_of(kind: str | None) -> list[Job]:
+    """Return this visitor's jobs of a kind (None: of all), newest first."""
+    return [job for job in services().jobs(OWNER) if kind in (None, job.kind)]
+
+
+def status_name(job: Job) -> str:
+    """Return a job's status in a word."""
+    return _SHOWN[job.status][0]
 
 
 def badge(job: Job) -> None:
@@ -91,8 +96,8 @@ def last_failure(kind: str, title: Callable[[Job], str]) -> None:
         st.rerun()
 
 
-def active_jobs(kind: str, title: Callable[[Job], str]) -> None:
-    """Draw the waiting and running jobs of a kind; rerun the page when one ends."""
+def active_jobs(kind: str | None, title: Callable[[Job], str]) -> None:
+    """Draw the waiting and running jobs of a kind (None: of all); rerun the page when one ends."""
     before = [job.id for job in jobs_of(kind) if not job.is_ended]
 
     @st.fragment(run_every=_POLL_S if before else None)

@@ -9,6 +9,7 @@ from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.jobs import Job
 from spatialformer_core.service.checkpoints import CheckpointInfo
 from spatialformer_core.service.facade import Services, open_services
+from spatialformer_core.service.results import ResultFile
 from spatialformer_core.service.settings import AppConfig, Limits
 from spatialformer_core.service.sources import SourceEntry
 from spatialformer_core.service.tissue import QcReport, Retention
@@ -37,6 +38,7 @@ __all__ = [
     "Limits",
     "QcReport",
     "QcThresholds",
+    "ResultFile",
     "Retention",
     "Roi",
     "SampleMetadata",

@@ -12,8 +12,9 @@ from spatialformer_core.arrays import BoolArray
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import Job, JobQueue, ensure_worker
-from spatialformer_core.service import checkpoints, rois, sources, tissue
+from spatialformer_core.service import checkpoints, results, rois, sources, tissue
 from spatialformer_core.service.checkpoints import CheckpointInfo
+from spatialformer_core.service.results import ResultFile
 from spatialformer_core.service.settings import AppConfig, load_config, open_home, source_roots
 from spatialformer_core.service.sources import SourceEntry
 from spatialformer_core.service.tissue import QcReport
@@ -266,6 +267,25 @@ class Services:
     def cancel(self, job_id: str, owner: str | None = None) -> str:
         """Cancel a job and return its status; cancelling twice does no harm."""
         return self.queue.cancel(job_id, owner)
+
+    def log(self, job_id: str, owner: str | None = None) -> str:
+        """Return the end of a job's log (64 kB at most), the server's folders not told."""
+        text = self.queue.log(job_id, owner)
+        return results.without_paths(text, self.home, self.config.slide_roots)
+
+    def result_files(self, job_id: str, owner: str | None = None) -> list[ResultFile]:
+        """Return name and size of the files of a job that is done.
+
+        Raises
+        ------
+        SpatialFormerError
+            If it is not done.
+        """
+        return results.result_files(self.queue.result(job_id, owner))
+
+    def result_file(self, job_id: str, name: str, owner: str | None = None) -> bytes:
+        """Return the content of one file of a job that is done."""
+        return results.read_result_file(self.queue.result(job_id, owner), name)
 
     def _submit(self, kind: str, params: dict[str, Any], owner: str) -> str:
         job_id = self.queue.submit(kind, params, owner)

@@ -1,0 +1,61 @@
+"""What a job is called, and where its result is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from pages.ui.session import services
+from pages.ui.text import plural
+
+if TYPE_CHECKING:
+    from spatialformer_core.service import Job
+
+KINDS = {
+    "ingest": "slide",
+    "screen": "perturbation screen",
+    "gene-pairs": "gene pairs",
+    "spillover": "spillover",
+    "evaluate": "evaluation",
+}
+
+
+def _slides(params: dict[str, Any]) -> str:
+    return ", ".join(str(slide) for slide in params.get("slide_ids") or ())
+
+
+def _screen(params: dict[str, Any]) -> str:
+    regions = len(params.get("roi_ids") or ())
+    where = plural(regions, "region") if regions else "whole slide"
+    types = f"{params.get('group_left')} – {params.get('group_right')}"
+    return f"{types} · {_slides(params)} · {where}"
+
+
+def _ingest(params: dict[str, Any]) -> str:
+    return f"Reading {params.get('name', 'slide')}"
+
+
+_TITLES: dict[str, Callable[[dict[str, Any]], str]] = {"ingest": _ingest, "screen": _screen}
+
+
+def title(job: Job) -> str:
+    """Return what a job does, as a line."""
+    name = _TITLES.get(job.kind)
+    return name(job.params) if name else f"{KINDS.get(job.kind, job.kind)} {job.id}"
+
+
+def result_link(job: Job) -> None:
+    """Draw the link to the page that shows a job's result, if one does."""
+    if job.kind == "screen":
+        query, page, label = {"screen": job.id}, "pages/perturbation.py", "Open the screen"
+    elif job.kind == "ingest":
+        named = [m.slide_id for m in services().slides() if m.name == job.params.get("name")]
+        if not named:
+            st.caption("Its slide was removed since.")
+            return
+        query, page, label = {"slide": named[0]}, "pages/tissue.py", "Open the tissue"
+    else:
+        return
+    st.page_link(page, label=label, icon=":material/arrow_forward:", query_params=query)

@@ -1,0 +1,155 @@
+"""All of the visitor's jobs: how many, which, and each with its log and its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from pages.ui import cards, downloads, progress
+from pages.ui.job_titles import KINDS, result_link, title
+from pages.ui.session import OWNER, errors_shown, link, linked, services
+from pages.ui.text import compact, count, duration, moment
+
+if TYPE_CHECKING:
+    from spatialformer_core.service import Job
+
+_POLL_S = 2.0
+_LOG_LINES = 200
+
+
+def numbers(jobs: Sequence[Job]) -> None:
+    """Draw how many jobs are in which state."""
+    tally = pd.Series([job.status for job in jobs]).value_counts()
+    ended = int(tally.reindex(["failed", "cancelled", "lost"]).fillna(0).sum())
+    cards.figures(
+        [
+            ("running", count(tally.get("running", 0)), "Jobs of yours that run now."),
+            (
+                "waiting",
+                count(tally.get("queued", 0)),
+                "They start by themselves; people take turns, each one's jobs by age.",
+            ),
+            ("done", count(tally.get("done", 0)), "Their results are kept."),
+            ("ended without result", count(ended), "Failed, cancelled, or lost with the computer."),
+        ]
+    )
+
+
+def table(jobs: Sequence[Job]) -> pd.DataFrame:
+    """Return one row per job, newest first, with times in seconds and places in the queue."""
+    rows = [
+        {
+            "job": title(job),
+            "kind": KINDS.get(job.kind, job.kind),
+            "status": progress.status_name(job),
+            "done_percent": round(100 * job.share),
+            "jobs_ahead": services().position(job.id) if job.status == "queued" else None,
+            "created": moment(job.created),
+            "ran_s": round(job.ended - job.started, 1) if job.ended and job.started else None,
+            "message": job.error or job.message,
+            "id": job.id,
+        }
+        for job in jobs
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.astype({"jobs_ahead": "Int64", "ran_s": "float64"})
+
+
+def list_all(jobs: Sequence[Job]) -> None:
+    """Draw the table of all jobs with its downloads."""
+    frame = table(jobs)
+    small = st.column_config.NumberColumn
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height=min(38 * (len(frame) + 1), 340),
+        column_config={
+            "job": st.column_config.TextColumn(pinned=True),
+            "done_percent": st.column_config.ProgressColumn(
+                "progress", format="%.0f %%", min_value=0, max_value=100
+            ),
+            "jobs_ahead": small("jobs ahead", help="Jobs that run before it, other people's too."),
+            "ran_s": small("ran (s)", format="localized", help="From its start to its end."),
+        },
+    )
+    downloads.table_buttons(frame, "jobs", "jobs")
+
+
+def choose(jobs: Sequence[Job]) -> Job | None:
+    """Draw the choice of one job; the one of the link, else the newest, comes first."""
+    by_id = {job.id: job for job in jobs}
+    wanted = linked("job")
+    if wanted and wanted not in by_id:
+        st.warning("The job of this link is not one of yours, or too old to be listed.")
+    ids = list(by_id)
+    chosen = st.selectbox(
+        "Job",
+        ids,
+        index=ids.index(wanted) if wanted in by_id else 0,
+        format_func=lambda i: f"{title(by_id[i])}  ·  {progress.status_name(by_id[i])}",
+        help="Newest first. Its log, its settings and its files are below.",
+    )
+    link("job", chosen)
+    return by_id.get(chosen)
+
+
+def _times(job: Job) -> None:
+    waited = (job.started or job.ended or 0) - job.created
+    ran = job.ended - job.started if job.ended and job.started else None
+    cards.figures(
+        [
+            ("created", moment(job.created), "Local time."),
+            ("waited", duration(waited if waited > 0 else None), "Until a worker took it."),
+            ("ran", duration(ran), "From its start to its end."),
+            ("attempts", count(job.attempts), "A job whose computer stopped is started again."),
+        ]
+    )
+
+
+def _log(job: Job) -> None:
+    @st.fragment(run_every=None if job.is_ended else _POLL_S)
+    def tail() -> None:
+        text = services().log(job.id, OWNER)
+        if not text.strip():
+            st.caption("It has written nothing to its log.")
+            return
+        lines = text.splitlines()[-_LOG_LINES:]
+        st.code("\n".join(lines), language=None, wrap_lines=True, height=260)
+
+    with st.expander("Log, its last lines", icon=":material/terminal:", expanded=job.is_fault):
+        tail()
+
+
+def _files(job: Job) -> None:
+    found = services().result_files(job.id, OWNER)
+    st.markdown("**Files of the result**")
+    with st.container(horizontal=True, gap="small"):
+        for file in found:
+            downloads.file_button(
+                f"{file.name} ({compact(file.n_bytes)}B)",
+                lambda name=file.name: services().result_file(job.id, name, OWNER),
+                f"{job.id}-{file.name.replace('/', '-')}",
+                "application/octet-stream",
+                f"file-{job.id}-{file.name}",
+            )
+
+
+def details(job: Job) -> None:
+    """Draw one job: times, why it has no result or where its result is, log, settings."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(title(job), anchor=False, width="content")
+        progress.badge(job)
+    _times(job)
+    with errors_shown():
+        if job.status == "done":
+            result_link(job)
+            _files(job)
+        elif job.is_ended:
+            progress.failure(job, title(job))
+        _log(job)
+    with st.expander("What it was asked to do", icon=":material/data_object:"):
+        st.code(json.dumps(job.params, indent=1, ensure_ascii=False), language="json", height=260)
