@@ -4,6 +4,14 @@ from spatialformer_core.stats.bootstrap import Interval, bootstrap_interval, res
 from spatialformer_core.stats.logistic import deviance_explained, fit_grouped, grouped_auroc
 from spatialformer_core.stats.moments import Moments
 from spatialformer_core.stats.multiple import benjamini_hochberg
+from spatialformer_core.stats.overlap import (
+    MatchedMean,
+    hypergeometric_p,
+    matched_mean,
+    smallest_p,
+    strata_of,
+    without_trend,
+)
 from spatialformer_core.stats.proportions import (
     UnitCounts,
     adjusted_shares,
@@ -42,6 +50,7 @@ __all__ = [
     "CellUnitKind",
     "CellUnits",
     "Interval",
+    "MatchedMean",
     "Moments",
     "Placed",
     "TTest",
@@ -59,11 +68,16 @@ __all__ = [
     "fit_grouped",
     "fit_variance_prior",
     "grouped_auroc",
+    "hypergeometric_p",
+    "matched_mean",
     "moderated_t",
     "moderated_two_sample_t",
     "odds_ratio",
     "one_sample_t",
     "paired_t",
     "resampled_rows",
+    "smallest_p",
+    "strata_of",
     "t_interval",
+    "without_trend",
 ]
