@@ -21,7 +21,7 @@ _SECONDS = 900
 
 # Words of condition, tissue and assay are only looked up; the genes' ids follow them.
 _PROGRAM = """
-import json, sys, time, pickle, tempfile, pathlib
+import json, sys, time, pathlib
 import numpy as np
 from spatialformer.tools.get_embeddings import GeneTokenizer
 folder = pathlib.Path(sys.argv[1])
@@ -30,11 +30,8 @@ genes = np.array(json.loads((folder / "genes.json").read_text()))
 medians = json.loads((folder / "medians.json").read_text())
 vocabulary = {word: i for i, word in enumerate(["<PAD>", "<CLS>", "a", "b", "c", "<SEP>", *genes])}
 (folder / "vocabulary.json").write_text(json.dumps(vocabulary))
-with open(folder / "medians.pkl", "wb") as stream:
-    pickle.dump(medians, stream)
-tokenizer = GeneTokenizer(str(folder / "vocabulary.json"), "single", "a", "b", "c",
-                          str(folder / "medians.pkl"))
-tokenizer.genes = genes
+tokenizer = GeneTokenizer(str(folder / "vocabulary.json"), "single", "a", "b", "c")
+tokenizer.genes, tokenizer.gene_median_dict = genes, medians
 best = float("inf")
 for _ in range(3):
     start = time.process_time()
