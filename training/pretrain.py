@@ -22,9 +22,16 @@ from spatialformer_core.corpus import Corpus
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.model import Checkpoint, load_checkpoint
 from spatialformer_core.progress import Cancel, Progress, never, silent
-from spatialformer_core.trainer import Background, TrainRecipe, fit
+from spatialformer_core.trainer import (
+    Background,
+    Teacher,
+    TrainRecipe,
+    checkpoint_teacher,
+    fit,
+)
 from spatialformer_core.vocabulary import Vocabulary
 from training import common
+from training.teacher import plain_towers
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What Slurm sends before the time limit (``--signal=TERM@120``) and on preemption."""
@@ -60,6 +67,7 @@ def train(
         facts=facts,
         start=_start(recipe, home, out),
         gene_table=_gene_table(recipe, home, corpus.vocabulary),
+        teacher=_teacher(recipe, corpus, home, out, progress),
     )
     return fit(recipe, corpus, out, background, progress=progress, cancel=cancel)
 
@@ -79,6 +87,18 @@ def _gene_table(recipe: TrainRecipe, home: Path, vocabulary: Vocabulary) -> Any:
 
     folder = common.gene_embedding_folder(home, recipe.gene_embedding)
     return torch.from_numpy(load_gene_embedding(folder, vocabulary).table)
+
+
+def _teacher(
+    recipe: TrainRecipe, corpus: Corpus, home: Path, out: Path, progress: Progress
+) -> Teacher | None:
+    wanted = recipe.teacher
+    if wanted is None:
+        return None
+    if wanted.checkpoint is None:
+        return plain_towers(corpus, wanted, recipe.seed, progress)
+    folder = common.find_checkpoint(home, out.parent, wanted.checkpoint)
+    return checkpoint_teacher(load_checkpoint(folder), corpus)
 
 
 def stop_on_signal() -> Cancel:

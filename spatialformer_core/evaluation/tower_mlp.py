@@ -108,6 +108,12 @@ class TowerMlp:
             self._embedding = network.embed(torch.from_numpy(scaled))
         self._network = network
 
+    @property
+    def embedding(self) -> FloatArray:
+        """What pairs are compared by, of every cell, shape ``(n, dim)``."""
+        values: FloatArray = self._embedding.numpy()
+        return values
+
     def _fit(
         self,
         x: Tensor,

@@ -10,8 +10,10 @@ from spatialformer_core.trainer.recipe import (
     NicheRecipe,
     ObjectiveRecipe,
     PairRecipe,
+    TeacherRecipe,
     TrainRecipe,
 )
+from spatialformer_core.trainer.teacher import Teacher, checkpoint_teacher
 from spatialformer_core.trainer.validation import Quality, Validation, auroc
 
 __all__ = [
@@ -22,8 +24,11 @@ __all__ = [
     "ObjectiveRecipe",
     "PairRecipe",
     "Quality",
+    "Teacher",
+    "TeacherRecipe",
     "TrainRecipe",
     "Validation",
     "auroc",
+    "checkpoint_teacher",
     "fit",
 ]

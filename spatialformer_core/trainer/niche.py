@@ -36,6 +36,12 @@ class NicheValues:
     known: FloatArray
 
 
+def count_matrix(cells: CellTokens, n_tokens: int) -> sp.csr_matrix:
+    """Return raw counts, cells x tokens."""
+    shape = (cells.n_cells, n_tokens)
+    return sp.csr_matrix((cells.counts, cells.tokens, cells.indptr), shape=shape)
+
+
 def expression(cells: CellTokens, n_tokens: int) -> sp.csr_matrix:
     """Return ``log1p(counts per hundred)``, cells x tokens."""
     owner = np.repeat(np.arange(cells.n_cells), cells.lengths)

@@ -16,6 +16,7 @@ from spatialformer_core.trainer.losses import StepModule
 from spatialformer_core.trainer.niche import niche_values
 from spatialformer_core.trainer.recipe import TrainRecipe
 from spatialformer_core.trainer.sampling import Draw, cross_draw, single_draw, tower_draw
+from spatialformer_core.trainer.teacher import Teacher, taught_draw, with_hints
 from spatialformer_core.trainer.warm import warm_start
 
 _NEW = "niche_head."
@@ -36,21 +37,27 @@ class Background:
     gene_table
         Gene-spatial vectors by vocabulary id, ``(n_tokens, width)``, where the recipe names a
         gene embedding.
+    teacher
+        Where the recipe names one.
     """
 
     simulated: bool
     facts: dict[str, Any] = field(default_factory=dict)
     start: Checkpoint | None = None
     gene_table: Tensor | None = None
+    teacher: Teacher | None = None
 
     def told(self, recipe: TrainRecipe) -> dict[str, Any]:
         """Return its part of the provenance."""
+        facts = dict(self.facts)
+        if self.teacher is not None:
+            facts["teacher"] = self.teacher.facts
         if self.start is None:
-            return {**self.facts, "simulated": self.simulated}
+            return {**facts, "simulated": self.simulated}
         key = "continued_from" if recipe.continue_from else "warm_start"
         # Weights that began on simulated tissue stay marked, whatever they saw afterwards.
         return {
-            **self.facts,
+            **facts,
             "simulated": self.simulated or self.start.simulated,
             key: {"name": self.start.name, "id": self.start.id},
         }
@@ -68,6 +75,8 @@ def prepare(recipe: TrainRecipe, corpus: Corpus, background: Background) -> tupl
     towers = recipe.model.architecture == "two-tower"
     wanted = recipe.objectives.niche
     niche = niche_values(corpus, wanted, recipe.seed) if towers and wanted.weight else None
+    if niche is not None and background.teacher is not None:
+        niche = with_hints(niche, background.teacher)
     n_targets = niche.values.shape[1] if niche is not None else 0
     if recipe.continue_from is not None and background.start is not None:
         model = _continued(recipe, corpus, background.start, n_targets)
@@ -79,7 +88,10 @@ def prepare(recipe: TrainRecipe, corpus: Corpus, background: Background) -> tupl
         model.embedding.set_gene_spatial(background.gene_table)
     if recipe.lora is not None:
         add_lora(model, recipe.lora)
-    task = Task(recipe, corpus, niche, _draw(recipe, corpus))
+    draw = _draw(recipe, corpus)
+    if recipe.teacher is not None and background.teacher is not None:
+        draw = taught_draw(draw, background.teacher, recipe.teacher.share)
+    task = Task(recipe, corpus, niche, draw)
     return StepModule(model.train(), task.names), task
 
 
@@ -96,6 +108,11 @@ def _check_start(recipe: TrainRecipe, background: Background) -> None:
         raise SpatialFormerError(
             f"The recipe starts from {recipe.starts_from!r}, "
             f"{'no checkpoint' if start is None else repr(start.name)} was given.",
+            where=recipe.name,
+        )
+    if (background.teacher is None) != (recipe.teacher is None):
+        raise SpatialFormerError(
+            "A teacher must be given where the recipe names one, and nowhere else.",
             where=recipe.name,
         )
     if (background.gene_table is None) != (recipe.gene_embedding is None):

@@ -80,6 +80,30 @@ class ObjectiveRecipe(FrozenModel):
     niche: NicheRecipe = NicheRecipe()
 
 
+class TeacherRecipe(FrozenModel):
+    """From whom a run learns beside the labels (see `trainer.teacher`).
+
+    Attributes
+    ----------
+    checkpoint
+        Name of a two-tower checkpoint; None: plain towers on log counts are fitted on the
+        training cells before the run (`evaluation.tower_mlp`), and their mean teaches.
+    towers, pairs
+        How many plain towers, and pairs that each is fitted on.
+    share
+        Share of a pair's label that is the teacher's probability.
+    hints
+        Whether the plain towers' embeddings of a cell are predicted beside its niche
+        (two-tower only).
+    """
+
+    checkpoint: str | None = None
+    towers: int = Field(default=4, ge=1, le=32)
+    pairs: int = Field(default=1_000_000, ge=1000)
+    share: float = Field(default=0.7, ge=0, le=1)
+    hints: bool = False
+
+
 class LoraRecipe(FrozenModel):
     """Low-rank changes of the attention weights (Hu et al. 2022); nothing else is trained.
 
@@ -141,6 +165,8 @@ class TrainRecipe(FrozenModel):
         Name of a checkpoint that is trained further, with all its heads.
     lora
         Train low-rank changes only (with ``continue_from``).
+    teacher
+        A scorer that softens the labels of pairs.
     gene_embedding
         Folder name of a gene embedding from the transcript graph that fills the model's
         gene-spatial table.
@@ -175,6 +201,7 @@ class TrainRecipe(FrozenModel):
     warm_start: str | None = None
     continue_from: str | None = None
     lora: LoraRecipe | None = None
+    teacher: TeacherRecipe | None = None
     gene_embedding: str | None = None
     card: str = ""
 
@@ -187,6 +214,10 @@ class TrainRecipe(FrozenModel):
     def starts_from(self) -> str | None:
         """Name of the checkpoint that the run needs at its start."""
         return self.continue_from or self.warm_start
+
+    @property
+    def _has_niche_head(self) -> bool:
+        return self.model.architecture == "two-tower" and self.objectives.niche.weight > 0
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainRecipe:
@@ -201,4 +232,8 @@ class TrainRecipe(FrozenModel):
         objectives = self.objectives
         if not (objectives.pair or objectives.mask_fraction or objectives.cooccurrence):
             raise ValueError("every objective is switched off")
+        if self.teacher is not None and not objectives.pair:
+            raise ValueError("a teacher needs pairs to judge")
+        if self.teacher is not None and self.teacher.hints and not self._has_niche_head:
+            raise ValueError("hints need two towers with a niche loss")
         return self
