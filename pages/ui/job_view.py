@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -131,7 +132,7 @@ def _files(job: Job) -> None:
         for file in found:
             downloads.file_button(
                 f"{file.name} ({compact(file.n_bytes)}B)",
-                lambda name=file.name: services().result_file(job.id, name, OWNER),
+                partial(services().result_file, job.id, file.name, OWNER),
                 f"{job.id}-{file.name.replace('/', '-')}",
                 "application/octet-stream",
                 f"file-{job.id}-{file.name}",

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from spatialformer_core.perturbation import ScreenEstimate, ScreenRequest
     from spatialformer_core.service.screen import ScreenView
     from spatialformer_core.slides import Roi, Slide, SlideMeta
-    from spatialformer_core.vocabulary import Coverage
+    from spatialformer_core.vocabulary import Coverage, CoverageReport
 
 _LAZY = {
     "Coverage": "spatialformer_core.vocabulary",
+    "CoverageReport": "spatialformer_core.vocabulary",
     "Roi": "spatialformer_core.slides",
     "ScreenEstimate": "spatialformer_core.perturbation",
     "ScreenRequest": "spatialformer_core.perturbation",
@@ -34,6 +35,7 @@ __all__ = [
     "AppConfig",
     "CheckpointInfo",
     "Coverage",
+    "CoverageReport",
     "Job",
     "Limits",
     "QcReport",

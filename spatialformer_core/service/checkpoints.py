@@ -36,6 +36,8 @@ class CheckpointInfo:
         Size of its vocabulary.
     card
         The model card, Markdown.
+    config
+        Its ``config.yaml``: sizes of the network.
     """
 
     id: str
@@ -48,6 +50,7 @@ class CheckpointInfo:
     n_genes: int
     card: str
     provenance: dict[str, Any]
+    config: dict[str, Any]
 
 
 def list_checkpoints(home: Path) -> list[CheckpointInfo]:
@@ -143,6 +146,7 @@ def _read(checkpoint_id: str, folder: Path) -> CheckpointInfo:
         n_genes=len(vocabulary.genes),
         card=card.read_text("utf-8", "replace")[:_MAX_TEXT_BYTES] if card.is_file() else "",
         provenance=provenance,
+        config=config,
     )
 
 

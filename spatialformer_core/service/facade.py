@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from spatialformer_core.perturbation import ScreenEstimate, ScreenRequest
+    from spatialformer_core.service.pull import Official
     from spatialformer_core.service.screen import ScreenView
     from spatialformer_core.slides import Roi, Slide, SlideMeta, SlideStore
-    from spatialformer_core.vocabulary import Coverage
+    from spatialformer_core.vocabulary import Coverage, CoverageReport
 
 
 class Services:
@@ -215,6 +216,28 @@ class Services:
         folder = checkpoints.checkpoint_folder(self.home, checkpoint_id)
         vocabulary = Vocabulary.load(folder / "vocabulary.json")
         return coverage(self.slide(slide_id).genes, vocabulary)
+
+    def coverage_report(
+        self, slide_id: str, checkpoint_id: str, *, ignore_case: bool = False
+    ) -> CoverageReport:
+        """Return by what name a checkpoint knows each gene of a slide, and their counts.
+
+        Parameters
+        ----------
+        ignore_case
+            Whether ``Cd3e`` (mouse) counts as ``CD3E`` (human).
+        """
+        from spatialformer_core.service import vocabularies
+
+        known = vocabularies.find_vocabulary(self.home, checkpoint_id)
+        names = vocabularies.shipped_names(ignore_case=ignore_case)
+        return vocabularies.slide_coverage(self.slide(slide_id), known, names)
+
+    def official(self) -> dict[str, Official]:
+        """Return the official checkpoints that ``models pull`` knows, by name."""
+        from spatialformer_core.service.pull import OFFICIAL
+
+        return dict(OFFICIAL)
 
     # ----------------------------------------------------------------- screens
 

@@ -46,3 +46,10 @@ def slide_coverage(
 
     mapping = map_genes(slide.genes, vocabulary.genes, names, slide.gene_ids)
     return coverage_report(mapping, slide.counts[slide.passes_qc])
+
+
+def shipped_names(*, ignore_case: bool = False) -> GeneNames:
+    """Return the other names of genes that ship: the Ensembl ids of common panels."""
+    from spatialformer_core.vocabulary import SHIPPED_ENSEMBL, read_gene_names
+
+    return read_gene_names(SHIPPED_ENSEMBL, None, ignore_case=ignore_case)

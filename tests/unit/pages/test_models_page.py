@@ -1,0 +1,96 @@
+"""The page Models: without any model, with one and a slide, with a damaged one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.ui import model_view
+from spatialformer_core.config import QcThresholds, SampleMetadata
+from spatialformer_core.service import checkpoints, open_services
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, source, app_slide):
+    from spatialformer_core.slides import ingest
+
+    folder = tmp_path_factory.mktemp("models")
+    sample = SampleMetadata(**app_slide.SAMPLE)
+    ingest(source, open_services(folder).store, name="Small", sample=sample, qc=QcThresholds())
+    app_slide.write_checkpoint(folder / "checkpoints" / "untrained")
+    return folder
+
+
+@pytest.fixture
+def own_only(monkeypatch, tmp_path):
+    monkeypatch.setattr(checkpoints, "_SHIPPED", tmp_path / "none")
+
+
+def open_models(root, folder, monkeypatch, **query):
+    monkeypatch.setenv("SPATIALFORMER_HOME", str(folder))
+    at = AppTest.from_file(str(root / "app.py"), default_timeout=60)
+    at.query_params.update(query)
+    at.switch_page("pages/models.py").run()
+    assert not at.exception, [e.message for e in at.exception]
+    return at
+
+
+def frame_with(at, column):
+    return next(f.value for f in at.dataframe if column in f.value)
+
+
+def test_without_a_model_the_way_to_one(root, tmp_path, monkeypatch, own_only):
+    at = open_models(root, tmp_path / "new", monkeypatch)
+    assert any("No model yet" in m.value for m in at.markdown)
+    commands = frame_with(at, "command")["command"].tolist()
+    assert "spatialformer models pull published-71-pair" in commands
+    assert not at.error
+
+
+def test_card_sizes_and_what_it_knows(root, home, monkeypatch, own_only):
+    at = open_models(root, home, monkeypatch, model="untrained", slide="small")
+    assert frame_with(at, "trained_on")["id"].tolist() == ["untrained"]
+    assert any("simulated tissue only" in warning.value for warning in at.warning)
+    assert any("For tests only." in m.value for m in at.markdown)
+    config = frame_with(at, "setting").set_index("setting")["value"]
+    assert config["architecture"] == "two-tower"
+    shown = {metric.label: metric.value for metric in at.metric}
+    assert shown["panel known"] == "100.0 %"
+    assert shown["counts known"] == "100.0 %"
+    genes = frame_with(at, "recognised")
+    assert len(genes) == 14
+    assert set(genes["recognised"]) == {"exact"}
+    at.checkbox(key="models-unknown").check().run()
+    assert len(frame_with(at, "recognised")) == 0
+
+
+def test_a_damaged_model_is_left_out_and_a_lost_link_is_said(
+    root, home, monkeypatch, tmp_path, own_only
+):
+    broken = tmp_path / "home" / "checkpoints" / "broken"
+    broken.mkdir(parents=True)
+    (broken / "provenance.json").write_text(json.dumps({"simulated": "perhaps"}))
+    at = open_models(root, tmp_path / "home", monkeypatch)
+    assert any("No model yet" in m.value for m in at.markdown)
+    at = open_models(root, home, monkeypatch, model="gone")
+    assert any("not here" in warning.value for warning in at.warning)
+
+
+def test_a_broken_config_is_a_sentence(root, tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").write_text("slide_rots: []\n")
+    (error,) = open_models(root, tmp_path, monkeypatch).error
+    assert "slide_rots" in error.value
+
+
+def test_provenance_in_words():
+    trained = {"pairs_seen": 128000, "steps": 1000, "seconds": 940.6, "version": "0.1.0"}
+    trained["trained_on"] = [{"slide": "pancreas", "donor": "d1", "cells": 30563}]
+    trained["warm_start"] = {"name": "older"}
+    assert model_view._history(trained) == [
+        "It saw 128,000 cell pairs in 1,000 steps (16 min).",
+        "Slide `pancreas`, donor d1: 30,563 cells in training blocks.",
+        "It began from the weights of `older`.",
+    ]
+    assert model_view._history({"simulated": True}) == []
