@@ -12,7 +12,12 @@ from spatialformer_core.perturbation.plan import GenePairIndex
 
 NEAR, FAR = 0, 1
 
-QUANTITIES = ("d", "epsilon", "d_left", "d_right")
+QUANTITIES = ("d", "epsilon", "d_left", "d_right", "probability")
+SPREAD = ("d", "epsilon")
+"""Quantities of which an interval over cell pairs may be asked."""
+
+
+_ALL = slice(None)
 
 
 @dataclass(slots=True)
@@ -28,15 +33,16 @@ class Tally:
         once per orientation.
     count
         Cell pairs that carried both genes, shape ``(2, n_units, n_slots)``.
-    total, square
-        Sums and sums of squares of the `QUANTITIES`, shape ``(4, 2, n_units, n_slots)``.
+    total
+        Sums of the `QUANTITIES`, shape ``(5, 2, n_units, n_slots)``.
+    square
+        Sums of squares of `SPREAD` over all units, shape ``(2, 2, n_slots)``.
     rank
         Sums of the ranks (from 1) of the left and right gene in near pairs, ``(2, n_slots)``.
     """
 
     index: GenePairIndex
     n_units: int
-    token_to_gene: LongArray
     n_pairs: LongArray = field(init=False)
     count: LongArray = field(init=False)
     total: DoubleArray = field(init=False)
@@ -48,14 +54,13 @@ class Tally:
         self.n_pairs = np.zeros(shape[:2], np.int64)
         self.count = np.zeros(shape, np.int64)
         self.total = np.zeros((len(QUANTITIES), *shape))
-        self.square = np.zeros((len(QUANTITIES), *shape))
+        self.square = np.zeros((len(SPREAD), 2, len(self.index)))
         self.rank = np.zeros((2, len(self.index)))
 
     def add(self, effects: Effects, side: int, unit: int) -> None:
         """Add all gene pairs of one oriented cell pair (``side``: 0 near, 1 far)."""
         self.n_pairs[side, unit] += 1
-        left, right = self.token_to_gene[effects.left], self.token_to_gene[effects.right]
-        slots = self.index.slot[left[:, None], right[None, :]]
+        slots = self.index.slot[effects.left[:, None], effects.right[None, :]]
         row, column = np.nonzero(slots >= 0)
         slot = slots[row, column]
         # A gene occurs once in a cell, so no slot repeats and plain indexing adds correctly.
@@ -65,18 +70,38 @@ class Tally:
             effects.interaction[row, column],
             effects.d_left[row],
             effects.d_right[column],
+            effects.d_probability[row, column],
         )
         for number, value in enumerate(values):
             self.total[number, side, unit, slot] += value
-            self.square[number, side, unit, slot] += value**2
+            if number < len(SPREAD):
+                self.square[number, side, slot] += value**2
         if side == NEAR:
-            self.rank[0, slot] += row + 1
-            self.rank[1, slot] += column + 1
+            self.rank[0, slot] += effects.rank_left[row]
+            self.rank[1, slot] += effects.rank_right[column]
 
-    def merge(self, other: Tally) -> None:
-        """Add what another shard of the same screen has counted."""
-        for name in ("n_pairs", "count", "total", "square", "rank"):
-            getattr(self, name).__iadd__(getattr(other, name))
+    def merge(self, other: Tally, units: LongArray | slice = _ALL) -> None:
+        """Add what another shard of the same screen has counted.
+
+        Parameters
+        ----------
+        other
+            The shard's sums, over the same gene pairs.
+        units
+            Which units of this one those of the other are.
+        """
+        self.n_pairs[:, units] += other.n_pairs
+        self.count[:, units] += other.count
+        self.total[:, :, units] += other.total
+        self.square += other.square
+        self.rank += other.rank
+
+    def put(self, other: Tally, slots: LongArray) -> None:
+        """Replace the sums of some gene pairs by those of a tally over them alone."""
+        self.count[:, :, slots] = other.count
+        self.total[:, :, :, slots] = other.total
+        self.square[:, :, slots] = other.square
+        self.rank[:, slots] = other.rank
 
     def mean(self, quantity: str, side: int) -> DoubleArray:
         """Return the mean over ALL cell pairs of each unit, shape ``(n_units, n_slots)``.
@@ -89,9 +114,9 @@ class Tally:
 
     def pooled_variance(self, quantity: str, side: int) -> DoubleArray:
         """Return the variance of the mean over the cell pairs of all units, ``(n_slots,)``."""
-        number = QUANTITIES.index(quantity)
+        number, spread_of = QUANTITIES.index(quantity), SPREAD.index(quantity)
         n = max(int(self.n_pairs[side].sum()), 2)
         mean = self.total[number, side].sum(axis=0) / n
-        spread = self.square[number, side].sum(axis=0) / n - mean**2
+        spread = self.square[spread_of, side] / n - mean**2
         variance: DoubleArray = np.maximum(spread, 0.0) / (n - 1)
         return variance

@@ -128,6 +128,7 @@ def request(**changes) -> ScreenRequest:
         "group_left": "A",
         "group_right": "B",
         "checkpoint_id": "planted",
+        "control": "none",
         **changes,
     }
     return ScreenRequest(**values)

@@ -3,7 +3,10 @@ import pytest
 
 from spatialformer_core.errors import Cancelled
 from spatialformer_core.perturbation import engine
-from spatialformer_core.perturbation.engine import exact_effects, variants
+from spatialformer_core.perturbation.engine import exact_effects
+from spatialformer_core.perturbation.evaluator import Evaluator
+from spatialformer_core.perturbation.knockouts import knock_out
+from spatialformer_core.perturbation.targets import every_token
 from spatialformer_core.vocabulary import MASK
 
 
@@ -74,7 +77,7 @@ def test_variants_delete_one_gene_each_and_keep_the_order(lab):
     expressed = np.zeros((2, lab.n_genes), bool)
     expressed[0, [1, 5, 7]] = expressed[1, [2]] = True
     cells = lab.cells(expressed, np.random.default_rng(0))
-    made = variants(cells, np.array([1, 0]), "delete")
+    made = knock_out(cells.take(np.array([1, 0])), every_token(cells), "delete").versions
     full = cells.row(0).tolist()
     rows = [made.row(k).tolist() for k in range(made.n_cells)]
     assert rows == [
@@ -91,7 +94,7 @@ def test_mask_keeps_positions_and_hides_name_and_magnitude(lab):
     expressed = np.zeros((1, lab.n_genes), bool)
     expressed[0, [1, 5, 7]] = True
     cells = lab.cells(expressed, np.random.default_rng(0))
-    made = variants(cells, np.array([0]), "mask")
+    made = knock_out(cells, every_token(cells), "mask").versions
     assert made.lengths.tolist() == [3, 3, 3, 3]
     for position in range(3):
         row, counts = made.row(position + 1), made.counts[3 * (position + 1) :][:3]
@@ -113,8 +116,8 @@ def test_chunks_and_batches_change_nothing(lab, small, monkeypatch):
     left, right = np.array([0, 0, 1, 2, 3]), np.array([1, 2, 5, 4, 5])
     whole = list(exact_effects(scorer, small, left, right))
     monkeypatch.setattr(engine, "MAX_VARIANTS", 20)
-    monkeypatch.setattr(engine, "_ENCODE_ROWS", 3)
-    parts = list(exact_effects(scorer, small, left, right))
+    pieces = Evaluator(scorer, cells_per_call=3, pairs_per_call=5)
+    parts = list(exact_effects(pieces, small, left, right))
     assert [e.number for e in parts] == [0, 1, 2, 3, 4]
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.d_pair, other.d_pair, atol=1e-6)
