@@ -30,6 +30,12 @@ class Var:
     GENE_IDS = "gene_ids"
 
 
+class Varm:
+    """Arrays of ``adata.varm``."""
+
+    EMBEDDING = "X_spatialformer"
+
+
 class Obsm:
     """Arrays of ``adata.obsm``."""
 
@@ -49,9 +55,12 @@ class Uns:
     """Entries of ``adata.uns``."""
 
     SPATIALFORMER = "spatialformer"
+    COLOCALISATION = "colocalisation"
     COOCCURRENCE = "cooccurrence"
+    EMBEDDING = "embedding"
     GENE_PAIRS = "gene_pairs"
     NEIGHBORS = "neighbors"
+    PAIR_EMBEDDING = "pair_embedding"
     QC = "qc"
     TOKENS = "tokens"
 

@@ -38,6 +38,7 @@ from spatialformer_core.inference.neighbours import (
 )
 from spatialformer_core.inference.panel import MIN_COVERAGE, require_coverage
 from spatialformer_core.inference.protocol import Encoded, PairScorer
+from spatialformer_core.inference.report import colocalisation_facts, joined_tables, typed
 from spatialformer_core.inference.scorers import (
     CrossEncoderScorer,
     EncodedTokens,
@@ -77,11 +78,13 @@ __all__ = [
     "TwoTowerScorer",
     "TypeTables",
     "cls_states",
+    "colocalisation_facts",
     "colocalise",
     "drawn_queries",
     "encode_cells",
     "gene_means",
     "gene_states",
+    "joined_tables",
     "make_scorer",
     "model_input",
     "pair_states",
@@ -89,5 +92,6 @@ __all__ = [
     "require_coverage",
     "scorer_of",
     "type_pair_prior",
+    "typed",
     "with_meta",
 ]

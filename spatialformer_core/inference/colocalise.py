@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
+from scipy.special import expit
 
 from spatialformer_core.arrays import BoolArray, CellTokens, DoubleArray, FloatArray, LongArray
 from spatialformer_core.cell_graph import radius_graph
@@ -26,6 +27,7 @@ from spatialformer_core.inference.candidates import (
 )
 from spatialformer_core.inference.neighbours import (
     Selection,
+    best_mass,
     drawn_queries,
     require_feasible,
     score_candidates,
@@ -59,6 +61,8 @@ class ColocaliseSettings(FrozenModel):
         Side of the blocks of tissue that the intervals resample.
     n_resamples
         Of the bootstrap.
+    n_shown
+        Query cells whose single neighbours, predicted and true, are kept to be looked at.
     """
 
     candidates: CandidateSettings = CandidateSettings()
@@ -66,6 +70,28 @@ class ColocaliseSettings(FrozenModel):
     n_queries: int | None = Field(default=2_000, ge=1)
     block_um: float = Field(default=200.0, gt=0)
     n_resamples: int = Field(default=300, ge=1, le=10_000)
+    n_shown: int = Field(default=200, ge=0, le=10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Single neighbours of some query cells, predicted or true or both.
+
+    Attributes
+    ----------
+    query, cell
+        Rows of the subject, shape ``(m,)``.
+    score
+        In [0, 1], shape ``(m,)``.
+    is_predicted, is_true
+        Shape ``(m,)``.
+    """
+
+    query: LongArray
+    cell: LongArray
+    score: DoubleArray
+    is_predicted: BoolArray
+    is_true: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +147,7 @@ class Colocalisation:
     n_queries: int
     n_eligible: int
     methods: tuple[str, ...]
+    edges: Edges
 
 
 def colocalise(
@@ -141,7 +168,8 @@ def colocalise(
         If it was cancelled.
     """
     chosen = settings or ColocaliseSettings()
-    subject = subject.take(np.flatnonzero(subject.eligible | subject.may_ask))
+    rows = np.flatnonzero(subject.eligible | subject.may_ask)
+    subject = subject.take(rows)
     queries = drawn_queries(subject.may_ask, chosen.n_queries, chosen.candidates.seed)
     if not len(queries) or int(subject.eligible.sum()) < 2:
         raise SpatialFormerError("There are no cells to ask about.")
@@ -152,6 +180,7 @@ def colocalise(
     baselines = _Baselines(subject)
     scopes = (SLIDE, REACH) if subject.xy_um is not None else (CELLS,)
     gathered: dict[str, list[_Step]] = {scope: [] for scope in scopes}
+    shown: list[Edges] = []
     for step in steps(len(queries), staged(progress, 0.5, 0.95), cancel):
         candidates = source.of(queries[step])
         require_feasible(scorer, encoded, candidates, len(queries))
@@ -159,6 +188,9 @@ def colocalise(
         scores |= baselines.scores(candidates)
         for scope in scopes:
             gathered[scope].append(_step(subject, candidates, scores, scope, chosen.selection))
+        if step.start < chosen.n_shown:
+            n_shown = chosen.n_shown - step.start
+            shown.append(_edges(candidates, scores[MODEL], scopes[-1], chosen.selection, n_shown))
     progress(0.95, 1.0, "Tables with intervals")
     block = _blocks(subject, queries, chosen.block_um)
     tables = {
@@ -171,7 +203,8 @@ def colocalise(
     }
     progress(1.0, 1.0, "Done")
     methods = tuple(gathered[scopes[0]][0].predicted)
-    return Colocalisation(tables, len(queries), int(subject.eligible.sum()), methods)
+    edges = _joined_edges(shown, rows)
+    return Colocalisation(tables, len(queries), int(subject.eligible.sum()), methods, edges)
 
 
 def type_pair_prior(
@@ -280,7 +313,13 @@ def _step(
 
     total = by_type(own.weight)
     share = total / np.maximum(total.sum(1, keepdims=True), 1e-300)
-    mass = {name: selected_mass(score[kept], own, selection) for name, score in scores.items()}
+    predicted = selected_mass(scores[MODEL][kept], own, selection)
+    # Above a threshold a baseline names as many neighbours of each cell as the model does.
+    places = np.bincount(own.row, predicted, len(own.query)).astype(np.float64)
+    if selection.threshold is None:
+        places = np.full(len(own.query), float(selection.k))
+    mass = {name: best_mass(score[kept], own, places) for name, score in scores.items()}
+    mass[MODEL] = predicted
     return _Step(
         share,
         by_type(own.is_true.astype(np.float64)),
@@ -302,4 +341,33 @@ def _joined(
         true=np.concatenate([part.true for part in parts]) if known else None,
         predicted={m: np.concatenate([part.predicted[m] for part in parts]) for m in methods},
         hits={m: np.concatenate([part.hits[m] for part in parts]) for m in methods},
+    )
+
+
+def _edges(
+    candidates: Candidates, score: FloatArray, scope: str, selection: Selection, n_shown: int
+) -> Edges:
+    """Return the predicted and true neighbours of the first queries, single cells all."""
+    kept = candidates.is_near if scope == REACH else np.ones(len(score), np.bool_)
+    own, logit = candidates.only(kept), score[kept]
+    is_predicted = selected_mass(logit, own, selection) > 0
+    chosen = (is_predicted | own.is_true) & (own.row < n_shown)
+    return Edges(
+        own.left[chosen],
+        own.cell[chosen],
+        expit(logit[chosen].astype(np.float64)),
+        is_predicted[chosen],
+        own.is_true[chosen],
+    )
+
+
+def _joined_edges(parts: list[Edges], rows: LongArray) -> Edges:
+    none = np.zeros(0, np.bool_)
+    parts = [Edges(rows[:0], rows[:0], np.zeros(0), none, none), *parts]
+    return Edges(
+        rows[np.concatenate([part.query for part in parts])],
+        rows[np.concatenate([part.cell for part in parts])],
+        np.concatenate([part.score for part in parts]),
+        np.concatenate([part.is_predicted for part in parts]),
+        np.concatenate([part.is_true for part in parts]),
     )

@@ -67,10 +67,6 @@ def selected_mass(
 ) -> DoubleArray:
     """Return how many predicted neighbours each candidate accounts for, shape ``(m,)``.
 
-    The ``k`` places of a query go to its candidates from the highest score down, each taking as
-    many as it stands for. Candidates of equal score share what is left in proportion to what they
-    stand for: no order of cells decides.
-
     Parameters
     ----------
     score
@@ -79,6 +75,26 @@ def selected_mass(
     if selection.threshold is not None:
         chosen = expit(np.asarray(score, np.float64)) >= selection.threshold
         return np.where(chosen, candidates.weight, 0.0)
+    places = np.full(len(candidates.query), float(selection.k))
+    return best_mass(score, candidates, places)
+
+
+def best_mass(
+    score: NDArray[np.floating], candidates: Candidates, places: DoubleArray
+) -> DoubleArray:
+    """Return how many places each candidate takes, shape ``(m,)``.
+
+    The places of a query go to its candidates from the highest score down, each taking as many as
+    it stands for. Candidates of equal score share what is left in proportion to what they stand
+    for: no order of cells decides.
+
+    Parameters
+    ----------
+    score
+        Of each candidate, shape ``(m,)``.
+    places
+        Of each query, shape ``(q,)``.
+    """
     if not len(score):
         return np.zeros(0)
     row = candidates.row
@@ -91,7 +107,7 @@ def selected_mass(
     size = np.add.reduceat(weight, first)
     before = np.cumsum(weight) - weight
     filled = before[first] - before[candidates.indptr[row[first]]]
-    share = np.clip(selection.k - filled, 0.0, size) / size
+    share = np.clip(places[row[first]] - filled, 0.0, size) / size
     mass = np.empty(len(order))
     mass[order] = weight * share[np.cumsum(is_first) - 1]
     return mass

@@ -25,6 +25,7 @@ ALL = "all"
 _LEVEL = (0.025, 0.975)
 _MIN_BLOCKS = 2
 METRICS = ("recall", "recall_as_neighbour", "jsd", "jsd_of_type")
+_BIASED = ("jsd_of_type",)
 
 Sums = dict[str, DoubleArray]
 
@@ -99,8 +100,9 @@ def type_tables(tables: QueryTables, *, n_resamples: int = 300, seed: int = 0) -
     ``recall_as_neighbour``: the same for the true neighbours of that type. ``jsd``: mean over
     query cells of the Jensen-Shannon distance (natural logarithm, at most 0.833) between the types
     of predicted and of true neighbours. ``jsd_of_type``: that distance between the pooled
-    neighbours of all query cells of a type. ``expected``: the neighbours of each query cell shared
-    out like the composition of its candidates.
+    neighbours of all query cells of a type; it has no interval, for resampled compositions lie
+    farther apart than the whole ones whatever the model does. ``expected``: the neighbours of each
+    query cell shared out like the composition of its candidates.
     """
     import pandas as pd
 
@@ -249,7 +251,7 @@ def _type_rows(
     counts = np.bincount(tables.query_type, minlength=len(tables.type_names))
     names = (*tables.type_names, ALL)
     for metric in METRICS:
-        draws = None if drawn is None else drawn[metric]
+        draws = None if drawn is None or metric in _BIASED else drawn[metric]
         low, high = _interval(draws, found[metric].shape)
         for i, name in enumerate(names):
             n = int(counts.sum() if name == ALL and i == len(counts) else counts[i])
@@ -265,7 +267,9 @@ def _differences(
     for other in others:
         for metric in METRICS:
             value = found[first][metric][-1] - found[other][metric][-1]
-            draws = drawn[first][metric][..., -1] - drawn[other][metric][..., -1] if drawn else None
+            draws = None
+            if drawn and metric not in _BIASED:
+                draws = drawn[first][metric][..., -1] - drawn[other][metric][..., -1]
             low, high = _interval(draws, ())
             rows.append((other, metric, float(value), float(low), float(high)))
     return rows

@@ -1,8 +1,4 @@
-"""Tools on an AnnData: differential gene pairs.
-
-A thin face: check, hand over plain arrays, write keys. With ``copy=False`` (the default) keys are
-written into the object and nothing is returned; with ``copy=True`` a changed copy is returned.
-"""
+"""Differential gene pairs of an AnnData: groups of cells compared, the tissue as replicate."""
 
 from __future__ import annotations
 
@@ -17,6 +13,7 @@ from spatialformer_core.config import validate
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.gene_pairs.settings import GenePairArguments
 from spatialformer_core.keys import Obsm, Uns
+from spatialformer_core.tl.inputs import categories
 
 
 def gene_pairs(
@@ -72,10 +69,10 @@ def gene_pairs(
             fix="Call pp.cooccurrence(adata, transcripts) first.",
         )
     chosen = chosen.model_copy(update={"min_copies": int(measured["min_copies"])})
-    categories, codes = _categories(data, groupby)
+    names, codes = categories(data, groupby)
     passes = keys.passing_of(data)
     cells = _cells(data, (donor_key, slide_key), layer, measured).take(passes)
-    result = compare_groups(cells, Grouping(groupby, categories, codes[passes]), chosen)
+    result = compare_groups(cells, Grouping(groupby, names, codes[passes]), chosen)
     keys.remember(
         data,
         Uns.GENE_PAIRS,
@@ -118,21 +115,9 @@ def _cells(
 def _unit(adata: Any, key: str | None, what: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     if key is None:
         return (f"the {what}",), np.zeros(adata.n_obs, np.int64)
-    names, codes = _categories(adata, key)
+    names, codes = categories(adata, key)
     if (codes < 0).any():
         raise SpatialFormerError(
             f"{int((codes < 0).sum()):,} cells have no {what}.", where=f"adata.obs[{key!r}]"
         )
     return names, codes
-
-
-def _categories(adata: Any, key: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Return names and codes of a column of ``obs``, -1 where it is missing."""
-    if key not in adata.obs:
-        raise SpatialFormerError(
-            f"There is no column {key[:60]!r}.",
-            where="adata.obs",
-            fix=f"Columns: {', '.join(str(name) for name in adata.obs.columns[:40]) or 'none'}.",
-        )
-    column = adata.obs[key].astype("category").cat
-    return tuple(str(name) for name in column.categories), column.codes.to_numpy().astype(np.int64)

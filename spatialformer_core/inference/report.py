@@ -1,0 +1,120 @@
+"""What a co-localisation says in words, and its tables as one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spatialformer_core.arrays import LongArray
+from spatialformer_core.inference.colocalise import (
+    CELLS,
+    MODEL,
+    REACH,
+    Colocalisation,
+    ColocaliseSettings,
+)
+from spatialformer_core.inference.type_tables import ALL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_TYPE = "(none)"
+JSD = (
+    "Jensen-Shannon distance, natural logarithm: 0 for equal composition, 0.833 for types that "
+    "never meet"
+)
+NO_PRIOR = (
+    "A prior of type pairs is not shown: it needs cells elsewhere whose neighbours are known and "
+    "that are not asked about."
+)
+NO_TRUTH = (
+    "These cells have no coordinates: predictions have no truth beside them here. What they are "
+    "worth shows on tissue of the same kind."
+)
+
+
+def typed(names: tuple[str, ...], codes: LongArray) -> tuple[tuple[str, ...], LongArray]:
+    """Return the types that occur; cells without one (code -1) become a type of their own."""
+    every = (*names, NO_TYPE)
+    present, place = np.unique(np.where(codes < 0, len(names), codes), return_inverse=True)
+    return tuple(every[i] for i in present), place.ravel().astype(np.int64)
+
+
+def joined_tables(result: Colocalisation) -> dict[str, pd.DataFrame]:
+    """Return ``pairs``, ``types`` and ``differences`` with the set of candidates first."""
+    import pandas as pd
+
+    out = {}
+    for name in ("pairs", "types", "differences"):
+        frames = []
+        for scope, tables in result.tables.items():
+            frame = getattr(tables, name).copy()
+            frame.insert(0, "candidates", scope)
+            frames.append(frame)
+        out[name] = pd.concat(frames, ignore_index=True)
+    return out
+
+
+def colocalisation_facts(result: Colocalisation, settings: ColocaliseSettings) -> dict[str, Any]:
+    """Return verdict, headline figures and how everything was counted, JSON."""
+    has_truth = CELLS not in result.tables
+    facts: dict[str, Any] = {
+        "n_queries": result.n_queries,
+        "n_candidates": result.n_eligible,
+        "methods": list(result.methods),
+        "settings": settings.model_dump(mode="json"),
+        "has_truth": has_truth,
+        "jsd": JSD,
+        "notes": [],
+        "verdict": NO_TRUTH,
+    }
+    if not has_truth:
+        return facts
+    facts["headline"] = {scope: _headline(result, scope) for scope in result.tables}
+    facts["n_blocks"] = result.tables[REACH].n_blocks
+    facts["intervals"] = f"95 %, resampling {settings.block_um:g} um blocks of query cells"
+    if "type_pair_prior" not in result.methods:
+        facts["notes"].append(NO_PRIOR)
+    if not facts["n_blocks"]:
+        facts["notes"].append("The query cells lie in one block: there are no intervals.")
+    facts["verdict"] = _verdict(facts, result, settings)
+    return facts
+
+
+def _headline(result: Colocalisation, scope: str) -> dict[str, dict[str, Any]]:
+    """Return value and interval of each method and metric over all query cells."""
+    table = result.tables[scope].types
+    found: dict[str, dict[str, Any]] = {}
+    for row in table[table["type"] == ALL].to_dict("records"):
+        numbers = {key: _number(row[key]) for key in ("value", "low", "high")}
+        found.setdefault(row["method"], {})[row["metric"]] = numbers
+    return found
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _verdict(facts: dict[str, Any], result: Colocalisation, settings: ColocaliseSettings) -> str:
+    head = facts["headline"][REACH]
+    others = [m for m in result.methods if m != MODEL and head[m]["recall"]["value"] is not None]
+    own = head[MODEL]["recall"]["value"]
+    if own is None or not others:
+        return "No query cell has a neighbour: nothing can be said."
+    best = max(others, key=lambda m: head[m]["recall"]["value"])
+    table = result.tables[REACH].differences
+    row = table[(table["method"] == best) & (table["metric"] == "recall")].iloc[0]
+    what = (
+        f"its {settings.selection.k} best candidates"
+        if settings.selection.threshold is None
+        else f"candidates of a score of at least {settings.selection.threshold:g}"
+    )
+    bounds = ""
+    if np.isfinite(row["low"]):
+        bounds = f" ({row['low']:+.3f} to {row['high']:+.3f})"
+    return (
+        f"Among the cells within {settings.candidates.reach_um:g} um, {what} of each cell hold "
+        f"{own:.1%} of its true neighbours; the best trivial answer, {best}, holds "
+        f"{head[best]['recall']['value']:.1%}; difference {row['difference']:+.3f}{bounds}."
+    )
