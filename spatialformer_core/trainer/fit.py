@@ -19,7 +19,15 @@ from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.model import save_checkpoint
 from spatialformer_core.objectives import linear_lambda
 from spatialformer_core.progress import Cancel, Estimate, Progress, never, silent
-from spatialformer_core.trainer.batch import COOCCURRENCE, NICHE, PAIR, StepBatch, Task, part_rows
+from spatialformer_core.trainer.batch import (
+    COOCCURRENCE,
+    MASKED,
+    NICHE,
+    PAIR,
+    StepBatch,
+    Task,
+    part_rows,
+)
 from spatialformer_core.trainer.card import model_card, provenance
 from spatialformer_core.trainer.engine import Engine
 from spatialformer_core.trainer.logs import Log
@@ -271,6 +279,7 @@ def _lambdas(recipe: TrainRecipe, done: float) -> dict[str, float]:
     fading = linear_lambda(done)
     objectives = recipe.objectives
     return {
+        MASKED: objectives.masked_weight,
         COOCCURRENCE: fading,
         PAIR: fading if objectives.pair_fades else 1.0,
         NICHE: objectives.niche.weight,

@@ -63,6 +63,8 @@ class ObjectiveRecipe(FrozenModel):
     ----------
     mask_fraction
         Share of the tokens that the masked-token task hides.
+    masked_weight
+        Of the masked-token loss.
     cooccurrence
         Whether the co-occurrence task is trained (its weight falls linearly to 0).
     pair
@@ -74,6 +76,7 @@ class ObjectiveRecipe(FrozenModel):
     """
 
     mask_fraction: float = Field(default=0.15, ge=0, lt=1)
+    masked_weight: float = Field(default=1.0, gt=0)
     cooccurrence: bool = True
     pair: bool = True
     pair_fades: bool = False

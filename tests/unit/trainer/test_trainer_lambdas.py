@@ -14,7 +14,12 @@ def test_cooccurrence_fades_and_pairs_do_so_on_demand(fades, pair):
         name="toy",
         corpus="toy",
         model={"architecture": "two-tower"},
-        objectives={"pair_fades": fades, "niche": {"weight": 0.5}},
+        objectives={"masked_weight": 0.2, "pair_fades": fades, "niche": {"weight": 0.5}},
         steps=4,
     )
-    assert _lambdas(recipe, 0.25) == {"cooccurrence": 0.75, "pair": pair, "niche": 0.5}
+    assert _lambdas(recipe, 0.25) == {
+        "masked_tokens": 0.2,
+        "cooccurrence": 0.75,
+        "pair": pair,
+        "niche": 0.5,
+    }
