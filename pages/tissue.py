@@ -55,13 +55,13 @@ def _composition(meta: SlideMeta, chosen: str) -> None:
 
 
 @st.fragment
-def _workspace(meta: SlideMeta, colour: str) -> None:
+def _workspace(meta: SlideMeta, colour: str, genes: list[str]) -> None:
     """Draw viewer, regions and composition; a lasso reruns only this part of the page."""
     show_remembered()
     picture, side = st.columns([3.2, 1], gap="medium")
     chosen = rois.apply_choice(meta.slide_id)
     with picture, errors_shown():
-        event = tissue_view.show(meta, colour, chosen)
+        event = tissue_view.show(meta, colour, genes, chosen)
         if event is not None and event.kind == "select":
             rois.select(meta.slide_id, event.roi_id)
         if event is not None and event.kind == "roi":
@@ -80,16 +80,18 @@ def main() -> None:
         if not slides:
             _no_slide()
             return
-        left, right = st.columns([1, 1.6], gap="large")
+        left, right, beside = st.columns([1, 1.7, 1.2], gap="medium")
         with left:
             meta = tissue_view.choose_slide(slides, current_slide())
         look_at(meta.slide_id)
         with right:
             colour = tissue_view.choose_colour(meta)
+        with beside:
+            genes = tissue_view.choose_genes(meta)
         with st.container(horizontal=True, vertical_alignment="center"):
             slide_cards.slide_badges(meta)
             st.caption(slide_cards.sample_line(meta), width="content")
-        _workspace(meta, colour)
+        _workspace(meta, colour, genes)
 
 
 main()

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -85,7 +86,10 @@ def _molecules(request: Request, slide: SlideView) -> Response:
 
 
 def _genes(request: Request) -> list[str]:
-    return [gene for gene in request.query_params.get("genes", "").split(",") if gene]
+    genes = [gene for gene in request.query_params.get("genes", "").split(",") if gene]
+    if len(genes) > view.MAX_GENES:
+        raise HTTPException(400, f"At most {view.MAX_GENES} genes can be shown at once.")
+    return genes
 
 
 def _molecules_of_genes(request: Request, slide: SlideView) -> Response:

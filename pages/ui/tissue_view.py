@@ -10,6 +10,7 @@ import streamlit as st
 from pages.ui.routes import mint_token
 from pages.ui.session import OWNER, services
 from pages.ui.viewer import ViewerEvent, tissue_viewer
+from spatialformer_core.service.view import MAX_GENES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +66,20 @@ def choose_colour(meta: SlideMeta) -> str:
     return "none"
 
 
+def choose_genes(meta: SlideMeta) -> list[str]:
+    """Draw the choice of genes whose transcripts are shown in the picture."""
+    if not meta.has_transcripts:
+        return []
+    return st.multiselect(
+        "Transcripts of",
+        services().slide(meta.slide_id).genes,
+        max_selections=MAX_GENES,
+        placeholder="Type gene symbols",
+        key=f"transcripts-{meta.slide_id}",
+        help=f"Up to {MAX_GENES} genes: a density map from afar, single transcripts when near.",
+    )
+
+
 def features(slide_id: str, selected: str | None) -> list[dict[str, Any]]:
     """Return the slide's regions as the viewer draws them, each with a colour of its own."""
     collection = json.loads(services().export_rois(slide_id))
@@ -76,14 +91,16 @@ def features(slide_id: str, selected: str | None) -> list[dict[str, Any]]:
     return found
 
 
-def show(meta: SlideMeta, colour: str, selected: str | None) -> ViewerEvent | None:
+def show(
+    meta: SlideMeta, colour: str, genes: Sequence[str], selected: str | None
+) -> ViewerEvent | None:
     """Draw the viewer; return what the visitor did in it."""
     return tissue_viewer(
         meta.slide_id,
         token=mint_token(OWNER, meta.slide_id),
         color_by=colour,
+        genes=genes,
         rois=features(meta.slide_id, selected),
-        images=None,
         height=HEIGHT_PX,
         key=VIEWER,
     )

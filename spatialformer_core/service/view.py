@@ -23,7 +23,7 @@ from spatialformer_core.slides import Polygons, Slide, SlideStore
 from spatialformer_core.slides.meta import Bounds
 from spatialformer_core.slides.tiles import image_tile_jpeg
 
-MAX_GENES = 12
+MAX_GENES = 6
 """Genes whose molecules one request may ask for."""
 
 TOP_GENES = 6

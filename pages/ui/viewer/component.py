@@ -72,8 +72,8 @@ def tissue_viewer(
     *,
     token: str,
     color_by: str,
+    genes: Sequence[str] = (),
     rois: Sequence[Mapping[str, Any]] = (),
-    images: Sequence[Mapping[str, Any]] | None = None,
     height: int = 640,
     key: str,
 ) -> ViewerEvent | None:
@@ -87,11 +87,11 @@ def tissue_viewer(
         From `pages.ui.routes.mint_token` for this owner and slide.
     color_by
         ``group:KEY`` (``group:cell_type``), ``gene:SYMBOL`` (``gene:CD3E``) or ``none``.
+    genes
+        Genes whose transcripts are shown, at most `MAX_GENES` of `service.view`.
     rois
         GeoJSON features in um: ``id`` (or property ``id``), properties ``name``, ``color`` and
         ``selected`` (true: highlighted).
-    images
-        Image layers to offer, as `ImageMeta` dumped to JSON; None offers all of the slide.
     height
         Height in CSS pixels.
     key
@@ -108,8 +108,8 @@ def tissue_viewer(
         "base": f"{PREFIX}/v1/{slide_id}",
         "token": token,
         "colorBy": color_by,
+        "genes": list(genes),
         "rois": [dict(roi) for roi in rois],
-        "images": None if images is None else [dict(image) for image in images],
         "draft": st.session_state.get(_draft_key(key, slide_id)),
         "height": height,
     }

@@ -129,11 +129,34 @@ def test_what_is_not_there_is_404(client, path):
     assert get(client, path).status_code == 404
 
 
+@pytest.mark.parametrize(
+    "path", ["molecules.bin?genes={}", "molecules/0/0.bin?genes={}", "density/0.bin?genes={}"]
+)
+def test_more_genes_than_have_colours_are_refused(client, path):
+    six = ",".join("ABCDEF")
+    assert get(client, path.format(six)).status_code == 200
+    answer = get(client, path.format(f"{six},G"))
+    assert answer.status_code == 400
+    assert "At most 6 genes" in answer.text
+    # Whoever may not see the slide does not learn about its limits either.
+    assert get(client, path.format(f"{six},G"), token="forged").status_code == 403
+
+
 def test_an_unknown_slide_is_404(client):
     assert get(client, "info.json", slide="nobody").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["info.json", "points.bin", "outlines/0/0.bin", "cell/0.json"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "info.json",
+        "points.bin",
+        "outlines/0/0.bin",
+        "cell/0.json",
+        "molecules.bin?genes=CD3E",
+        "density/0.bin",
+    ],
+)
 @pytest.mark.parametrize("token", ["", "forged", "a.b.c"])
 def test_without_a_token_nothing_is_told(client, path, token):
     answer = get(client, path, token=token)

@@ -53,11 +53,18 @@ export class Camera {
     }, 250);
   }
 
+  /** The mouse takes over. */
+  stop() {
+    cancelAnimationFrame(this.frame);
+    this.goal = null;
+  }
+
   /** Glide to a view; at once for those who prefer less motion. */
   moveTo({ target, zoom }) {
     cancelAnimationFrame(this.frame);
     const from = this.state;
     const goal = Math.min(from.maxZoom, Math.max(from.minZoom, zoom));
+    this.goal = { target, zoom: goal };
     const began = performance.now();
     const step = () => {
       const t = calm() ? 1 : Math.min(1, (performance.now() - began) / MOVE_MS);
@@ -66,17 +73,24 @@ export class Camera {
       this.set({ ...this.state, target: [mix(from.target[0], target[0]), mix(from.target[1], target[1]), 0], zoom: mix(from.zoom, goal) });
       this.onChange(this.state);
       if (t < 1) this.frame = requestAnimationFrame(step);
+      else this.goal = null;
     };
     step();
   }
 
+  /** Where the view is going: steps that follow fast add up instead of cutting each other short. */
+  get ahead() {
+    return this.goal ?? this.state;
+  }
+
   zoomBy(levels) {
-    this.moveTo({ target: this.state.target, zoom: this.state.zoom + levels });
+    const { target, zoom } = this.ahead;
+    this.moveTo({ target, zoom: zoom + levels });
   }
 
   panBy(xPx, yPx) {
-    const scale = 2 ** -this.state.zoom;
-    const [x, y] = this.state.target;
-    this.moveTo({ target: [x + xPx * scale, y + yPx * scale], zoom: this.state.zoom });
+    const { target: [x, y], zoom } = this.ahead;
+    const scale = 2 ** -zoom;
+    this.moveTo({ target: [x + xPx * scale, y + yPx * scale], zoom });
   }
 }

@@ -25,6 +25,28 @@ export function decodeCodes(buffer) {
   return { header, codes, none: header.wide ? 65535 : 255 };
 }
 
+/** Molecules of some genes: the genes follow each other, `runs[i]` is [first, last) of gene i. */
+export function decodeMolecules(buffer, nGenes) {
+  const n = new Uint32Array(buffer, 0, 1)[0];
+  const xy = new Float32Array(buffer, 4, 2 * n);
+  const gene = new Uint8Array(buffer, 4 + 8 * n, n);
+  const length = new Uint32Array(nGenes);
+  for (const code of gene) length[code] += 1;
+  let at = 0;
+  const runs = Array.from(length, (size) => {
+    at += size;
+    return [at - size, at];
+  });
+  return { n, xy, runs };
+}
+
+/** Molecules per square bin. */
+export function decodeDensity(buffer) {
+  const [columns, rows] = new Uint32Array(buffer, 0, 2);
+  const [binUm] = new Float64Array(buffer, 8, 1);
+  return { columns, rows, binUm, counts: new Uint32Array(buffer, 16, columns * rows) };
+}
+
 /** Outlines of one tile; rings are closed here because the renderer wants them closed. */
 export function decodeOutlines(buffer) {
   const [n, nVertices] = new Uint32Array(buffer, 0, 2);

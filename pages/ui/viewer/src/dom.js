@@ -25,3 +25,13 @@ export function short(value) {
   if (value >= 1e5) return `${+(value / 1e3).toPrecision(3)}k`;
   return plain.format(value < 100 ? +value.toPrecision(3) : Math.round(value));
 }
+
+/** Slider from 0 to 1. */
+export function slider(label, value, change) {
+  return h('label', { class: 'slider' }, h('span', {}, label),
+    h('input', { type: 'range', min: '0', max: '100', value: String(Math.round(value * 100)), 'aria-label': label, oninput: (event) => change(event.target.value / 100) }));
+}
+
+export function check(label, on, change, title) {
+  return h('label', { class: 'check', title }, h('input', { type: 'checkbox', checked: on, onchange: (event) => change(event.target.checked) }), h('span', {}, label));
+}

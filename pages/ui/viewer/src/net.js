@@ -30,7 +30,8 @@ export class Net {
   }
 
   url(path) {
-    return this.base + path + (this.version ? `?v=${encodeURIComponent(this.version)}` : '');
+    if (!this.version) return this.base + path;
+    return `${this.base}${path}${path.includes('?') ? '&' : '?'}v=${encodeURIComponent(this.version)}`;
   }
 
   /** Response of a request; tries again when the network, or the server in passing, fails. */

@@ -1,19 +1,11 @@
 // Right-hand panel: layers (image, cells, regions) above, legend below.
 
-import { count, h } from './dom.js';
+import { check, count, h, slider } from './dom.js';
+import { Genes } from './genes.js';
 import { ICONS } from './icons.js';
 import { Legend } from './legend.js';
 
 const KIND = { he: 'H&E', stain: 'Stain' };
-
-function slider(label, value, change) {
-  return h('label', { class: 'slider' }, h('span', {}, label),
-    h('input', { type: 'range', min: '0', max: '100', value: String(Math.round(value * 100)), 'aria-label': label, oninput: (event) => change(event.target.value / 100) }));
-}
-
-function check(label, on, change, title) {
-  return h('label', { class: 'check', title }, h('input', { type: 'checkbox', checked: on, onchange: (event) => change(event.target.checked) }), h('span', {}, label));
-}
 
 /** Colours in which the channels of a stain are shown, in their order. */
 export const CHANNEL_COLOURS = ['#5B8DFF', '#3DDC84', '#FF5C8A', '#FFC145', '#B58CFF', '#4DD9E8'];
@@ -23,15 +15,17 @@ export class Panel {
   constructor(change) {
     this.change = change;
     this.legend = new Legend((hidden) => change({ hidden }));
+    this.genes = new Genes(change);
     this.layers = h('div', { class: 'section layers' });
     this.toggle = h('button', { type: 'button', class: 'panel-toggle', icon: ICONS.layers, 'aria-label': 'Layers and legend', 'data-tip': 'Layers and legend', onclick: () => change({ panel: !this.open }) });
-    this.body = h('div', { class: 'panel-body', role: 'region', 'aria-label': 'Layers and legend' }, this.layers, this.legend.element);
+    this.body = h('div', { class: 'panel-body', role: 'region', 'aria-label': 'Layers and legend' }, this.layers, this.genes.element, this.legend.element);
     this.element = h('div', { class: 'panel' }, this.toggle, this.body);
   }
 
   /** Redraw the controls; the legend is redrawn by `showLegend`, when colours change. */
-  show(info, settings, { images, image, regions }) {
+  show(info, settings, { images, image, regions, transcripts }) {
     this.open = settings.panel;
+    this.genes.show(transcripts, settings);
     this.element.classList.toggle('open', settings.panel);
     this.toggle.setAttribute('aria-expanded', String(settings.panel));
     // Rebuilding while a slider is held would take it out of the hand.

@@ -16,6 +16,10 @@ export function settingsOf(slide, wide) {
       showFailing: true,
       outlines: true,
       regions: true,
+      showTranscripts: true,
+      allTranscripts: false,
+      hiddenGenes: new Set(),
+      transcriptOpacity: 0.9,
       hiddenOf: new Map(),
     });
   }

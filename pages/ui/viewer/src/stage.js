@@ -7,6 +7,8 @@ import { OUTLINE_ZOOM, imageLayer, outlineLayer, pointsLayer } from './layers.js
 import { CHANNEL_COLOURS } from './panel.js';
 
 const MOVING = { scrollZoom: { speed: 0.01, smooth: false }, doubleClickZoom: false, keyboard: false, dragRotate: false };
+/** Share of their opacity that cells keep below a density map: both at full strength hide each other. */
+const DIMMED = 0.22;
 const DRAWING = { ...MOVING, dragPan: false };
 
 export const hasWebGL = () => {
@@ -39,6 +41,7 @@ export class Stage {
       getCursor: ({ isDragging }) => (this.drawing ? 'crosshair' : isDragging ? 'grabbing' : 'default'),
       onViewStateChange: ({ viewState }) => {
         camera.touched = true;
+        camera.stop();
         this.look({ ...viewState, zoom: Array.isArray(viewState.zoom) ? viewState.zoom[0] : viewState.zoom });
       },
       onBeforeRender: () => hooks.onFrame(),
@@ -101,18 +104,19 @@ export class Stage {
   }
 
   /** Give deck the layers that the settings ask for. */
-  draw({ net, info, settings, image }) {
+  draw({ net, info, settings, image, transcripts, dimmed }) {
     const shared = { net, onProblem: (error) => this.hooks.onProblem(error) };
+    const opacity = settings.cellOpacity * (dimmed ? DIMMED : 1);
     const layers = image && settings.showImage ? this.imageLayers(image, settings, shared) : [];
     const near = this.near(info, settings);
     if (!near) this.outlinesReady = false;
     if (this.points) {
-      layers.push(pointsLayer({ points: this.points, radiusUm: info.cell_radius_um * 0.8, leastPx: leastRadius(this.cells.n), opacity: settings.cellOpacity, visible: settings.showCells && !(near && this.outlinesReady) }));
+      layers.push(pointsLayer({ points: this.points, radiusUm: info.cell_radius_um * 0.8, leastPx: leastRadius(this.cells.n), opacity, visible: settings.showCells && !(near && this.outlinesReady) }));
       if (near) {
-        layers.push(outlineLayer({ ...shared, info, rgba: this.rgba, paintId: this.paintId, opacity: settings.cellOpacity, onLoaded: () => this.outlinesLoaded() }));
+        layers.push(outlineLayer({ ...shared, info, rgba: this.rgba, paintId: this.paintId, opacity, onLoaded: () => this.outlinesLoaded() }));
       }
     }
-    this.deck.setProps({ layers });
+    this.deck.setProps({ layers: [...layers, ...transcripts] });
   }
 
   near(info, settings) {
@@ -138,6 +142,11 @@ export class Stage {
       additive: stain,
       tint: stain && channels.length + image.channels.length > 2 ? parseHex(CHANNEL_COLOURS[channel % CHANNEL_COLOURS.length]) : [255, 255, 255],
     }));
+  }
+
+  /** Part of the tissue that is seen, um: [x0, y0, x1, y1]. */
+  window(width, height) {
+    return [...this.toUm([0, 0], width, height), ...this.toUm([width, height], width, height)];
   }
 
   toUm([x, y], width, height) {

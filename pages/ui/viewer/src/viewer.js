@@ -14,6 +14,7 @@ import { Status } from './status.js';
 import { STYLE } from './style.js';
 import { Toolbar, keyMeaning } from './toolbar.js';
 import { Tooltip } from './tooltip.js';
+import { Transcripts } from './transcripts.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const NARROW_PX = 620;
@@ -97,6 +98,7 @@ export class Viewer {
     this.stage = null;
     this.info = null;
     this.loading = null;
+    this.transcripts?.forget();
     this.colouring = null;
     this.paintedBy = undefined;
     this.net = new Net(data.base);
@@ -139,6 +141,7 @@ export class Viewer {
     const cells = decodePoints(await net.buffer('points.bin'));
     if (net !== this.net) return; // Another slide was opened meanwhile.
     this.info = info;
+    this.transcripts = new Transcripts(net, info, { onChange: () => this.redraw(), onProblem: (error) => this.problem(error) });
     this.settings.showImage ??= this.image()?.kind === 'he';
     this.grid = new Grid(cells.xy, cells.n);
     this.camera.start(info.bounds_um, ...this.size, this.inset);
@@ -163,7 +166,7 @@ export class Viewer {
   }
 
   images() {
-    return this.data.images ?? this.info.images;
+    return this.info.images;
   }
 
   image() {
@@ -211,8 +214,13 @@ export class Viewer {
 
   redraw() {
     if (!this.stage?.points) return;
-    this.stage.draw({ net: this.net, info: this.info, settings: this.settings, image: this.image() });
-    this.panel.show(this.info, this.settings, { images: this.images(), image: this.image(), regions: this.data.rois.length });
+    const { info, net, settings, stage, transcripts } = this;
+    const image = this.image();
+    transcripts.choose(this.data.genes);
+    transcripts.follow({ zoom: this.camera.state.zoom, window: stage.window(...this.size) }, settings);
+    stage.draw({ net, info, settings, image, transcripts: transcripts.layers(settings, this.dark), dimmed: transcripts.mode === 'density' || transcripts.mode === 'many' });
+    this.panel.show(info, settings, { images: this.images(), image, regions: this.data.rois.length, transcripts });
+    this.box.dataset.transcripts = transcripts.mode;
     this.status.zoom(this.camera.state.zoom);
   }
 
@@ -386,6 +394,7 @@ export class Viewer {
   destroy() {
     this.resized.disconnect();
     this.tooltip.hide();
+    this.transcripts?.forget();
     this.stage?.destroy();
     this.style.remove();
     this.box.remove();
