@@ -48,6 +48,12 @@ def slide(name: str, seed: int, n: int = 700) -> CorpusSlide:
 
 
 @pytest.fixture(scope="session")
+def tissue_slide():
+    """Return the maker of a slide."""
+    return slide
+
+
+@pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Corpus:
     """Two slides with train, validation and gap."""
     slides = [slide("one", 0), slide("two", 1, 400)]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from scipy.special import expit
 
+from spatialformer_core.corpus import Corpus, build_corpus
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.inference import make_scorer
 from spatialformer_core.model import load_checkpoint
@@ -20,6 +24,7 @@ from spatialformer_core.trainer import (
 from spatialformer_core.trainer.prepare import prepare
 from spatialformer_core.trainer.sampling import tower_draw
 from spatialformer_core.trainer.teacher import taught_draw
+from spatialformer_core.vocabulary import build_vocabulary
 from training.teacher import plain_towers
 
 SMALL = {"seeds_per_step": 8, "steps": 6, "evaluations": 2, "validation_queries": 60}
@@ -37,6 +42,23 @@ def recipe(architecture="two-tower", **changes):
 def towers(corpus, tmp_path_factory):
     out = tmp_path_factory.mktemp("teacher") / "towers"
     return load_checkpoint(fit(recipe(), corpus, out, Background(simulated=False)))
+
+
+@pytest.fixture(scope="module")
+def one_slide(tissue_slide, tmp_path_factory):
+    """A corpus of one slide, the counts of its validation cells as given or as they are."""
+
+    def make(validation_count):
+        only = tissue_slide("one", 0, 1500)
+        counts = only.counts.toarray()
+        if validation_count is not None:
+            counts[only.split == 1] = validation_count
+        only = replace(only, counts=sp.csr_matrix(counts))
+        vocabulary = build_vocabulary([(only.genes, only.counts[only.split == 0])], [only.sample])
+        out = tmp_path_factory.mktemp("one") / "corpus"
+        return Corpus.load(build_corpus([only], vocabulary, out))
+
+    return make
 
 
 def test_labels_move_to_the_teacher_by_its_share_and_nothing_else_changes(corpus, towers):
@@ -96,3 +118,24 @@ def test_who_cannot_teach_is_refused(corpus, towers, tmp_path):
         recipe("cross-encoder", teacher={"hints": True})
     with pytest.raises(SpatialFormerError, match="on one slide"):
         plain_towers(corpus, TeacherRecipe(), 0, lambda *_: None)
+
+
+def test_plain_towers_learn_from_training_cells_alone(one_slide):
+    recipe = TeacherRecipe(towers=2, pairs=40_000, hints=True)
+    corpus, changed = one_slide(None), one_slide(7.0)
+    teacher, same = (plain_towers(each, recipe, 0, lambda *_: None) for each in (corpus, changed))
+    train = corpus.rows("train")
+    left, right = np.random.default_rng(0).choice(train, (2, 400))
+    said = teacher.probability(left, right)
+    # The other corpus differs in its validation cells: what was learnt is the same.
+    np.testing.assert_allclose(same.probability(left, right), said, atol=1e-6)
+    rows = corpus.rows("validation")
+    a, b = np.random.default_rng(1).choice(rows, (2, 400))
+    xy = corpus.shards[0].xy_um
+    near = np.abs(xy[a, 0] - xy[b, 0]) < 40
+    unseen = teacher.probability(a, b)
+    assert unseen[near].mean() > unseen[~near].mean() + 0.05
+    assert teacher.hints.shape == (corpus.n_cells, 2 * 64)
+    np.testing.assert_allclose(teacher.hints[train].mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(teacher.hints[train].std(0), 1, atol=1e-3)
+    assert teacher.facts == {"name": "tower_mlp", "towers": 2, "pairs_each": 40_000}
