@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spatialformer_core.arrays import BoolArray, DoubleArray
+from spatialformer_core.perturbation.published_test import published_test
 from spatialformer_core.perturbation.report import COLUMNS
+from spatialformer_core.perturbation.request import ScreenTest
 from spatialformer_core.perturbation.tally import FAR, NEAR, Tally
 from spatialformer_core.perturbation.tissue import SPILLED, UNDECIDED, SpilloverCodes
-from spatialformer_core.stats import benjamini_hochberg, moderated_t, one_sample_t
+from spatialformer_core.stats import (
+    VariancePrior,
+    benjamini_hochberg,
+    moderated_t,
+    moderated_two_sample_t,
+    one_sample_t,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _NORMAL_QUANTILE = 1.959963984540054
+_ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +63,17 @@ def contrast(tally: Tally, quantity: str, *, with_p: bool) -> Contrast:
     with_p
         Whether p-values have been earned: enough units and an open gate.
     """
-    units = tally.mean(quantity, NEAR) - tally.mean(quantity, FAR)
-    estimate: DoubleArray = units.mean(axis=0)
+    near, far = sides(tally, quantity)
+    estimate: DoubleArray = near.mean(axis=0) - far.mean(axis=0)
     nothing = np.full(len(estimate), np.nan)
+    if not is_paired(tally) and len(near) + len(far) > 2:
+        prior = None if with_p else VariancePrior(0.0, 0.0)
+        test = moderated_two_sample_t(near, far, prior=prior)
+        if with_p:
+            q = benjamini_hochberg(test.p)
+            return Contrast(estimate, test.low, test.high, test.t, test.df, test.p, q)
+        return Contrast(estimate, test.low, test.high, nothing, test.df, nothing, nothing)
+    units = near - far
     if with_p:
         test = moderated_t(units)
         q = benjamini_hochberg(test.p)
@@ -69,6 +86,38 @@ def contrast(tally: Tally, quantity: str, *, with_p: bool) -> Contrast:
     return Contrast(estimate, estimate - half, estimate + half, nothing, nothing, nothing, nothing)
 
 
+def is_paired(tally: Tally) -> bool:
+    """Return whether every unit holds cell pairs of both sides."""
+    return bool((tally.n_pairs > 0).all())
+
+
+def sides(tally: Tally, quantity: str) -> tuple[DoubleArray, DoubleArray]:
+    """Return the means of the units that hold near, and of those that hold far pairs.
+
+    Row for row the same units where units are paired, shapes ``(n_units, n_slots)``.
+    """
+    near, far = (tally.mean(quantity, side)[tally.n_pairs[side] > 0] for side in (NEAR, FAR))
+    return near, far
+
+
+def _units_agree(tally: Tally) -> DoubleArray:
+    if not is_paired(tally):
+        return np.full(len(tally.index), np.nan)
+    near, far = sides(tally, "d")
+    units = near - far
+    same: DoubleArray = (np.sign(units) == np.sign(units.mean(axis=0))).mean(axis=0)
+    return same
+
+
+def _kind(effect: Contrast, interaction: Contrast) -> list[str]:
+    """Return what a significant interaction is called, empty elsewhere."""
+    called = interaction.q < _ALPHA
+    joint = called & (interaction.estimate > 0) & (effect.estimate < 0)
+    redundant = called & (interaction.estimate < 0)
+    names = np.select([joint, redundant, called], ["joint requirement", "redundancy", "other"], "")
+    return [str(name) for name in names]
+
+
 def build_table(
     tally: Tally,
     genes: tuple[str, ...],
@@ -77,6 +126,7 @@ def build_table(
     co_occurs: BoolArray | None,
     in_sample: BoolArray | None,
     spillover: SpilloverCodes | None = None,
+    test: ScreenTest = "units",
 ) -> pd.DataFrame:
     """Return the table of a screen, `report.COLUMNS`, best first.
 
@@ -92,18 +142,26 @@ def build_table(
         Flags per tested gene pair, None where not known; shape ``(n_slots,)``.
     spillover
         Code per tested gene pair (`SPILLED`, `UNDECIDED` or 0); what is undecided stays empty.
+    test
+        ``published`` puts the published test's t, df, p and q in the place of those over units;
+        the interaction then has none.
     """
     import pandas as pd
 
     index, names = tally.index, np.array(genes, dtype=object)
-    effect = contrast(tally, "d", with_p=with_p)
-    interaction = contrast(tally, "epsilon", with_p=with_p)
+    over_units = with_p and test == "units"
+    effect = contrast(tally, "d", with_p=over_units)
+    interaction = contrast(tally, "epsilon", with_p=over_units)
+    if with_p and test == "published":
+        other, _ = published_test(tally)
+        effect = replace(effect, t=other.t, df=other.df, p=other.p, q=other.q)
     n_near = tally.count[NEAR].sum(axis=0)
     ranks = tally.rank / np.maximum(n_near, 1)
     ranks[:, n_near == 0] = np.nan
+    near, far = sides(tally, "d")
     singles = [
-        (tally.mean(name, NEAR) - tally.mean(name, FAR)).mean(axis=0)
-        for name in ("d_left", "d_right")
+        one.mean(axis=0) - other.mean(axis=0)
+        for one, other in (sides(tally, name) for name in ("d_left", "d_right"))
     ]
     unknown = pd.array([pd.NA] * len(index), dtype="boolean")
     table = pd.DataFrame(
@@ -112,8 +170,8 @@ def build_table(
             "gene_right": names[index.right],
             "n_pairs": n_near,
             "n_units": index.n_units,
-            "d_near": tally.mean("d", NEAR).mean(axis=0),
-            "d_far": tally.mean("d", FAR).mean(axis=0),
+            "d_near": near.mean(axis=0),
+            "d_far": far.mean(axis=0),
             "d_diff": effect.estimate,
             "d_low": effect.low,
             "d_high": effect.high,
@@ -132,6 +190,16 @@ def build_table(
             "co_occurs": unknown if co_occurs is None else pd.array(co_occurs, dtype="boolean"),
             "spillover": unknown if spillover is None else _with_gaps(spillover),
             "in_sample": unknown if in_sample is None else pd.array(in_sample, dtype="boolean"),
+            "epsilon_low": interaction.low,
+            "epsilon_high": interaction.high,
+            "epsilon_t": interaction.t,
+            "epsilon_df": interaction.df,
+            "kind": _kind(effect, interaction),
+            "units_agree": _units_agree(tally),
+            "ligand": "",
+            "n_checkpoints": 1,
+            "agree": np.nan,
+            "scope": "",
         },
         columns=list(COLUMNS),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from spatialformer_core.arrays import DoubleArray, IntArray, LongArray
+from spatialformer_core.arrays import IntArray, LongArray
 from spatialformer_core.cell_graph import radius_graph
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.perturbation.far import FarPairs, Slides, matched_far_pairs
@@ -111,15 +111,19 @@ def make_plan(tissues: Sequence[Tissue], request: ScreenRequest) -> ScreenPlan:
         If a region is empty or overlaps another, a type is absent, the types have no neighbours
         in the regions, or no far pairs exist to compare with.
     """
+    if any(tissue.versus for tissue in tissues):
+        from spatialformer_core.perturbation.versus import make_versus_plan
+
+        return make_versus_plan(tissues, request)
     for tissue in tissues:
         check_regions(tissue)
-    _check_types(tissues, request)
+    check_types(tissues, request)
     slides = Slides(tissues, [radius_graph(t.xy_um, request.radius_um) for t in tissues])
     found = concatenate([near_pairs(t, k, slides.graphs[k]) for k, t in enumerate(slides.tissues)])
     if not len(found):
         raise _no_neighbours(tissues, request)
     units = choose_units(found, tissues, request.unit)
-    rows = _limited(units.of_pair, request.max_pairs_per_unit, request.seed)
+    rows = limited(units.of_pair, request.max_pairs_per_unit, request.seed)
     near, unit = found.take(rows), units.of_pair[rows]
     far = matched_far_pairs(slides, near, unit, request.far_um, request.seed)
     if not len(far.pairs):
@@ -147,7 +151,7 @@ def _finish(
     kept_near, kept_far = number[unit] >= 0, number[far.unit] >= 0
     near, near_unit = near.take(kept_near), number[unit[kept_near]]
     far = FarPairs(far.pairs.take(kept_far), number[far.unit[kept_far]], far.source, far.imbalance)
-    index = _supported(slides.tissues, (near, near_unit), far, request)
+    index = supported(slides.tissues, (near, near_unit), far, request)
     return ScreenPlan(
         slides, n_found, near, near_unit, far, units, names, index, _no_p_reason(units, names)
     )
@@ -167,7 +171,8 @@ def _no_p_reason(units: Units, names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _check_types(tissues: Sequence[Tissue], request: ScreenRequest) -> None:
+def check_types(tissues: Sequence[Tissue], request: ScreenRequest) -> None:
+    """Refuse types that no analysed cell has."""
     for name, side in ((request.group_left, "left"), (request.group_right, "right")):
         if not any(getattr(tissue, side).any() for tissue in tissues):
             raise SpatialFormerError(
@@ -191,7 +196,7 @@ def _no_neighbours(tissues: Sequence[Tissue], request: ScreenRequest) -> Spatial
     )
 
 
-def _limited(unit: LongArray, limit: int, seed: int) -> LongArray:
+def limited(unit: LongArray, limit: int, seed: int) -> LongArray:
     """Return the pairs of usable units, at most ``limit`` of each, by unit and then cell."""
     rng = np.random.default_rng(seed)
     rows = [np.zeros(0, np.int64)]
@@ -224,12 +229,15 @@ def carriers(left: Any, right: Any, *, same_type: bool) -> Any:
     return sparse.triu(counts + counts.T, format="csr") if same_type else counts
 
 
-def _supported(
+def supported(
     tissues: Sequence[Tissue],
     near: tuple[PairTable, LongArray],
     far: FarPairs,
     request: ScreenRequest,
+    *,
+    needed: int = MIN_UNITS,
 ) -> GenePairIndex:
+    """Return the gene pairs that enough cell pairs of enough units carry."""
     pairs = concatenate([near[0], far.pairs])
     unit = np.concatenate([near[1], far.unit])
     left, right = presence(tissues, pairs, "left"), presence(tissues, pairs, "right")
@@ -240,8 +248,8 @@ def _supported(
         count = carriers(left[mine], right[mine], same_type=request.same_type)
         count.data = (count.data >= request.min_support).astype(np.int32)
         supporting += count.toarray()
-    needed = min(MIN_UNITS, len(np.unique(unit)))
-    tested_left, tested_right = np.nonzero(supporting >= needed)
+    enough = supporting >= min(needed, len(np.unique(unit)))
+    tested_left, tested_right = np.nonzero(enough)
     slot = np.full((n_genes, n_genes), -1, np.int32)
     slot[tested_left, tested_right] = np.arange(len(tested_left))
     return GenePairIndex(
@@ -250,16 +258,3 @@ def _supported(
         slot,
         supporting[tested_left, tested_right],
     )
-
-
-def encodings_and_grid(plan: ScreenPlan) -> tuple[int, int]:
-    """Return how many single-cell encodings and head evaluations the exact screen needs."""
-    pairs = concatenate([plan.near, plan.far.pairs])
-    evaluations, encodings = 0, 0
-    for number, tissue in enumerate(plan.slides.tissues):
-        lengths: DoubleArray = np.diff(tissue.presence.indptr)
-        here = pairs.slide == number
-        left, right = pairs.left[here], pairs.right[here]
-        evaluations += int(np.sum((lengths[left] + 1) * (lengths[right] + 1)))
-        encodings += int(np.sum(lengths[np.unique(np.concatenate([left, right]))] + 1))
-    return encodings, evaluations

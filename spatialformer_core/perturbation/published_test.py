@@ -91,6 +91,14 @@ def published_test(tally: Tally) -> tuple[PublishedTest, LongArray]:
     p = np.asarray(special.stdtr(df, t), np.float64)
     reach = special.stdtrit(np.nan_to_num(df, nan=1.0), 0.975) * error
     q = benjamini_hochberg(p)
-    columns = (mean, mean - reach, mean + reach, t, df, p, q)
-    spreadout = [np.asarray(column[pair], np.float64) for column in columns]
-    return PublishedTest(*spreadout, n[pair].astype(np.int64)), np.asarray(first, np.int64)
+    found = PublishedTest(
+        mean=mean[pair],
+        low=(mean - reach)[pair],
+        high=(mean + reach)[pair],
+        t=t[pair],
+        df=df[pair],
+        p=p[pair],
+        q=q[pair],
+        support=n[pair].astype(np.int64),
+    )
+    return found, np.asarray(first, np.int64)

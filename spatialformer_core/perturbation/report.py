@@ -40,10 +40,32 @@ COLUMNS: dict[str, str] = {
     "spillover": "a gene of the pair spilled over from neighbours into the type in which it is "
     "knocked out; empty where contact with the type that expresses it explains its counts as well",
     "in_sample": "some of the near cell pairs hold cells that the checkpoint was trained on",
+    "epsilon_low": "lower end of the 95 % interval of epsilon",
+    "epsilon_high": "upper end of the 95 % interval of epsilon",
+    "epsilon_t": "moderated t of epsilon over units",
+    "epsilon_df": "degrees of freedom",
+    "kind": "where epsilon_q < 0.05: `joint requirement` (epsilon > 0, d_diff < 0: losing either "
+    "gene is enough), `redundancy` (epsilon < 0: only losing both costs the whole) or `other`",
+    "units_agree": "share of units whose effect has the sign of d_diff; empty where the two sides "
+    "of --versus lie in different units",
+    "ligand": "which gene is the ligand of a known ligand-receptor pair: left, right or both",
+    "n_checkpoints": "checkpoints that tested the gene pair in the same screen",
+    "agree": "share of them whose effect has the sign that most give it (three at least)",
+    "d_raw": "d_diff as it is, without subtracting the effect of control knock-outs",
+    "epsilon_raw": "the same of epsilon",
+    "d_controlled": "d_diff less the effect of control knock-outs; empty without controls",
+    "epsilon_controlled": "the same of epsilon",
+    "probability": "near minus far change of the pair probability, both genes knocked out, less "
+    "that of the controls if there are any",
+    "scope": "how far the row reaches: `describes this section only`, or the number of donors",
 }
-"""Columns of the table, in order, and what they mean."""
+"""Columns of the table, in order, and what they mean; the first 24 never change."""
+
+ONE_DONOR = "describes this section only"
+"""What one donor's table, plot and file says in every row."""
 
 TABLE, CSV, FACTS, NOTES = "pairs.parquet", "pairs.csv", "screen.json", "NOTES.txt"
+CELL_PAIRS, GENE_SETS = "cell_pairs.parquet", "gene_sets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,31 +78,47 @@ class ScreenResult:
         One row per tested gene pair, `COLUMNS`.
     info
         What ``screen.json`` holds.
+    pairs
+        The cell pairs, `interpret.cell_pairs`.
+    enriched
+        Gene sets, `enrichment.COLUMNS`; None if none were given.
     """
 
     table: pd.DataFrame
     info: dict[str, Any]
+    pairs: pd.DataFrame | None = None
+    enriched: pd.DataFrame | None = None
 
 
 def write_result(result: ScreenResult, folder: Path) -> None:
     """Write table (Parquet and CSV), facts and notes into an existing folder.
 
-    The marks (simulated checkpoint, one donor) cannot stand in the CSV, whose columns are fixed;
-    they are in the Parquet's metadata, in the facts and in the notes beside it.
+    What a result does not say (one donor, a simulated checkpoint) is in every Parquet's metadata,
+    in the facts and in the notes; the reach stands in a column of its own in every CSV.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    arrow = pa.Table.from_pandas(result.table, preserve_index=False)
     marks = "\n".join([result.info["verdict"], *result.info["marks"]])
-    metadata = {**(arrow.schema.metadata or {}), b"spatialformer": marks.encode()}
-    with files.atomic_write(folder / TABLE) as stream:
-        pq.write_table(arrow.replace_schema_metadata(metadata), stream)
+    _write_table(result.table, folder / TABLE, marks)
     with files.atomic_write(folder / CSV, "w") as stream:
         result.table.to_csv(stream, index=False)
+    if result.pairs is not None:
+        _write_table(result.pairs, folder / CELL_PAIRS, marks)
+    if result.enriched is not None:
+        _write_table(result.enriched, folder / f"{GENE_SETS}.parquet", marks)
+        with files.atomic_write(folder / f"{GENE_SETS}.csv", "w") as stream:
+            result.enriched.to_csv(stream, index=False)
     files.write_json(folder / FACTS, result.info)
     with files.atomic_write(folder / NOTES, "w") as stream:
         stream.write("\n\n".join([*marks.split("\n"), result.info["methods"]]) + "\n")
+
+
+def _write_table(table: pd.DataFrame, path: Path, marks: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    metadata = {**(arrow.schema.metadata or {}), b"spatialformer": marks.encode()}
+    with files.atomic_write(path) as stream:
+        pq.write_table(arrow.replace_schema_metadata(metadata), stream)
 
 
 def read_result(folder: Path) -> ScreenResult:
@@ -96,4 +134,7 @@ def read_result(folder: Path) -> ScreenResult:
     for name in (TABLE, FACTS):
         if not (folder / name).is_file():
             raise SpatialFormerError("This is no result of a screen.", where=f"{name} is missing")
-    return ScreenResult(pd.read_parquet(folder / TABLE), files.read_json(folder / FACTS))
+    optional = (folder / CELL_PAIRS, folder / f"{GENE_SETS}.parquet")
+    pairs, enriched = (pd.read_parquet(path) if path.is_file() else None for path in optional)
+    table = pd.read_parquet(folder / TABLE)
+    return ScreenResult(table, files.read_json(folder / FACTS), pairs, enriched)

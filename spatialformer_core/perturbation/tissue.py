@@ -65,6 +65,8 @@ class Tissue:
     spillover
         Code of every gene in the left and in the right type (`SPILLED`, `UNDECIDED` or 0), each of
         shape ``(n_genes,)``; None if it was not measured.
+    versus
+        Regions whose near pairs stand in for far pairs; none compares with far pairs.
     """
 
     slide_id: str
@@ -80,6 +82,7 @@ class Tissue:
     cells: CellTokens | None = None
     held_out: BoolArray | None = None
     spillover: tuple[SpilloverCodes, SpilloverCodes] | None = None
+    versus: tuple[Region, ...] = ()
 
     @property
     def in_any_region(self) -> BoolArray:

@@ -50,15 +50,15 @@ def choose_units(pairs: PairTable, tissues: Sequence[Tissue], kind: UnitKind) ->
     10 near pairs; if none has, the one with most such units, the larger kind first. Only the
     number of pairs decides, no effect is known yet.
     """
-    chosen = (level for level in _levels(pairs, tissues) if kind in ("auto", level.kind))
-    best = best_level(map(_usable, chosen), lambda units: len(units.names))
+    chosen = (level for level in levels(pairs, tissues) if kind in ("auto", level.kind))
+    best = best_level(map(usable, chosen), lambda units: len(units.names))
     if best is not None and best.names:
         return best
     return Units("all", None, ("all",), np.zeros(len(pairs), np.int64))
 
 
 @dataclass(frozen=True, slots=True)
-class _Level:
+class Level:
     """One way to divide the pairs: whole numbers per pair, and how their rows are called."""
 
     kind: str
@@ -67,7 +67,8 @@ class _Level:
     name: Callable[[LongArray], str]
 
 
-def _usable(level: _Level) -> Units:
+def usable(level: Level) -> Units:
+    """Return the units of a level that hold enough pairs."""
     rows, codes, counts = np.unique(level.keys, axis=0, return_inverse=True, return_counts=True)
     names = [level.name(row) for row in rows]
     enough = counts >= MIN_PAIRS_PER_UNIT
@@ -81,17 +82,18 @@ def _usable(level: _Level) -> Units:
     )
 
 
-def _levels(pairs: PairTable, tissues: Sequence[Tissue]) -> Iterator[_Level]:
+def levels(pairs: PairTable, tissues: Sequence[Tissue]) -> Iterator[Level]:
+    """Yield the ways to divide pairs, largest first."""
     slides = [tissue.slide_id for tissue in tissues]
     donors = sorted({tissue.donor for tissue in tissues})
     donor_of = np.array([donors.index(tissue.donor) for tissue in tissues])
-    yield _Level("donor", None, donor_of[pairs.slide][:, None], lambda row: donors[row[0]])
-    yield _Level("slide", None, pairs.slide[:, None], lambda row: slides[row[0]])
+    yield Level("donor", None, donor_of[pairs.slide][:, None], lambda row: donors[row[0]])
+    yield Level("slide", None, pairs.slide[:, None], lambda row: slides[row[0]])
     if (pairs.region >= 0).any():
         yield _roi_level(pairs, tissues)
     for size in BLOCK_SIZES_UM:
         corner = block_corners(pairs.mid_um, size)
-        yield _Level(
+        yield Level(
             "block",
             size,
             np.column_stack([pairs.slide, corner]),
@@ -99,7 +101,7 @@ def _levels(pairs: PairTable, tissues: Sequence[Tissue]) -> Iterator[_Level]:
         )
 
 
-def _roi_level(pairs: PairTable, tissues: Sequence[Tissue]) -> _Level:
+def _roi_level(pairs: PairTable, tissues: Sequence[Tissue]) -> Level:
     names = ["outside"]
     number: dict[tuple[int, int], int] = {}
     for slide, tissue in enumerate(tissues):
@@ -111,4 +113,4 @@ def _roi_level(pairs: PairTable, tissues: Sequence[Tissue]) -> _Level:
     keys = [
         number.get(key, 0) for key in zip(pairs.slide.tolist(), pairs.region.tolist(), strict=True)
     ]
-    return _Level("roi", None, np.array(keys, np.int64)[:, None], lambda row: names[row[0]])
+    return Level("roi", None, np.array(keys, np.int64)[:, None], lambda row: names[row[0]])

@@ -145,9 +145,12 @@ def _choose(
 ) -> _Arms:
     """Return the largest level with enough units, or the one with most of them."""
     best: _Arms | None = None
-    for one, other in zip(levels(pairs[0], sides[0]), levels(pairs[1], sides[1]), strict=False):
-        if one.kind != other.kind:
-            break
+    second = {(level.kind, level.block_um): level for level in levels(pairs[1], sides[1])}
+    for one in levels(pairs[0], sides[0]):
+        # A side without regions of its own has no level of regions.
+        if (one.kind, one.block_um) not in second:
+            continue
+        other = second[one.kind, one.block_um]
         shared = set(_names(one)) & set(_names(other))
         # Regions and blocks of one slide are separate tissue: each belongs to one side.
         paired = bool(shared) and one.kind in ("donor", "slide")
@@ -224,7 +227,9 @@ def _plan(
         )
     spread = imbalance(slides.covariates(near), slides.covariates(other))
     far = FarPairs(other, other_unit, SOURCE, spread)
-    index = supported(slides.tissues, (near, near_unit), far, request)
+    # Genes that one side expresses and the other does not are of interest: its units suffice.
+    needed = MIN_UNITS if arms.paired else MIN_PER_ARM
+    index = supported(slides.tissues, (near, near_unit), far, request, needed=needed)
     left = replace(arms, names=names, one=near_unit, other=other_unit)
     return ScreenPlan(
         slides, len(pairs[0]), near, near_unit, far, arms.units, names, index, _no_p_reason(left)

@@ -22,6 +22,7 @@ _FAR = {
     "within": "around the near pairs themselves (one cell stays, the other is replaced), because "
     "there is too little of these types outside the regions",
 }
+_VERSUS = "near pairs of the other regions"
 _WHOLE = "around the near pairs themselves (one cell stays, the other is replaced)"
 
 
@@ -33,13 +34,13 @@ def describe(
     marks: list[str],
 ) -> dict[str, Any]:
     """Return what ``screen.json`` says of a finished screen."""
-    reasons = [r for r in (plan.no_p_reason, None if gate.open else gate.reason) if r]
+    reasons = reasons_without_p(plan, gate, request)
     return {
         "format_version": 1,
         "mode": "exact",
         "verdict": _verdict(plan, request, table, reasons),
         "marks": marks,
-        "methods": _methods(plan, gate, request, len(table)),
+        "methods": _methods(plan, gate, request, len(plan.index)),
         "p_values": not reasons,
         "no_p_reason": " ".join(reasons) or None,
         "units": {
@@ -58,7 +59,7 @@ def describe(
             "imbalance_sd": plan.far.imbalance,
             "near_with_seen_cell": _seen_share(plan),
         },
-        "tested": len(table),
+        "tested": len(plan.index),
         "significant": _significant(table, reasons),
         "gate": gate.as_dict(),
         "columns": COLUMNS,
@@ -67,9 +68,18 @@ def describe(
     }
 
 
+def reasons_without_p(plan: ScreenPlan, gate: Gate, request: ScreenRequest) -> list[str]:
+    """Return why no p-value is reported; nothing if there are p-values.
+
+    The published test knows no replicates, so it needs none; the gate it needs as well.
+    """
+    units = None if request.test == "published" else plan.no_p_reason
+    return [reason for reason in (units, None if gate.open else gate.reason) if reason]
+
+
 def _not_computed(plan: ScreenPlan) -> dict[str, str]:
     reasons = {
-        "is_ligand_receptor": "no ligand-receptor table is joined in this version",
+        "is_ligand_receptor": "no ligand-receptor table was given",
         "measured_recall": "every pair is exact, so nothing can be missed",
     }
     if any(tissue.spillover is None for tissue in plan.slides.tissues):
@@ -100,23 +110,60 @@ def _verdict(
 ) -> str:
     types = f"{request.group_left}-{request.group_right}"
     what = (
-        f"{len(table):,} gene pairs tested on {len(plan.near):,} neighbouring {types} pairs and "
-        f"{len(plan.far.pairs):,} far pairs in {len(plan.unit_names)} replicate unit(s) "
+        f"{len(plan.index):,} gene pairs tested on {len(plan.near):,} neighbouring {types} pairs and "
+        f"{len(plan.far.pairs):,} {_others(plan)} in {len(plan.unit_names)} replicate unit(s) "
         f"({plan.units.label})"
     )
     caution = "This is what the network relies on, not what causes contact."
     if reasons:
         return f"{what}: effects and intervals, no p-values. {' '.join(reasons)} {caution}"
     counts = _significant(table, reasons) or {}
+    if request.test == "published":
+        return (
+            f"{what}: {counts['q']:,} with q < {ALPHA} by the published test of d against 0 over "
+            f"cell pairs, which says nothing about tissue. {caution}"
+        )
     return (
         f"{what}: {counts['q']:,} with q < {ALPHA}, {counts['epsilon_q']:,} with an interaction at "
         f"q < {ALPHA}. {caution}"
     )
 
 
-def _methods(plan: ScreenPlan, gate: Gate, request: ScreenRequest, n_tested: int) -> str:
+def _others(plan: ScreenPlan) -> str:
+    return _VERSUS if plan.far.source == "versus" else "far pairs"
+
+
+def _compared(plan: ScreenPlan, request: ScreenRequest) -> str:
+    """Return what near pairs are compared with, as the end of a sentence."""
+    if plan.far.source == "versus":
+        return (
+            f"{len(plan.far.pairs):,} pairs of the same types and distance in the other regions, "
+            "matched in depth and number of neighbours"
+        )
     regions = any(tissue.regions for tissue in plan.slides.tissues)
     far = _FAR[plan.far.source] if regions else _WHOLE
+    return (
+        f"{len(plan.far.pairs):,} far pairs ({request.far_um[0]:g}-{request.far_um[1]:g} um) of "
+        f"the same types, matched in depth and number of neighbours, taken {far}"
+    )
+
+
+def _tested(plan: ScreenPlan, request: ScreenRequest, n_tested: int) -> str:
+    over_all = f"with Benjamini-Hochberg over all {n_tested:,} gene pairs"
+    if request.test == "published":
+        return (
+            "Tested is, as published, whether the mean change over near cell pairs that carry both "
+            "genes is below 0 (one-sided t-test, cell pairs counted as independent, both "
+            f"directions of a gene pair together), {over_all}; this says nothing about tissue"
+        )
+    return (
+        "Tested is the mean of near minus the mean of the others, the replicate being the "
+        f"{plan.units.label} ({len(plan.unit_names)} used), by a moderated t-test where there are "
+        f"at least {MIN_UNITS} units, {over_all}"
+    )
+
+
+def _methods(plan: ScreenPlan, gate: Gate, request: ScreenRequest, n_tested: int) -> str:
     orientation = (
         " Both cells are of one type, so each cell pair enters in both orientations and a gene "
         "pair has no direction."
@@ -125,15 +172,11 @@ def _methods(plan: ScreenPlan, gate: Gate, request: ScreenRequest, n_tested: int
     )
     return (
         f"Every gene of the {request.group_left} cell was knocked out ({request.knockout}) with "
-        f"every gene of the {request.group_right} cell, exactly, in {len(plan.near):,} pairs "
-        f"within {request.radius_um:g} um and {len(plan.far.pairs):,} far pairs "
-        f"({request.far_um[0]:g}-{request.far_um[1]:g} um) of the same types, matched in depth and "
-        f"number of neighbours, taken {far}.{orientation} The effect is the change of the pair "
-        "logit; a cell pair that lacks one of the genes counts as zero, as nothing can be knocked "
-        "out. Tested is the mean of near minus the mean of far pairs, the replicate being the "
-        f"{plan.units.label} ({len(plan.unit_names)} used), by a moderated t-test where there are "
-        f"at least {MIN_UNITS} units, with Benjamini-Hochberg over all {n_tested:,} gene pairs "
-        f"that reach the support threshold ({request.min_support} cell pairs per unit, set before "
-        f"any effect was known). Epsilon is the effect of both genes less those of each alone. "
+        f"every gene of the {request.group_right} cell, in {len(plan.near):,} pairs "
+        f"within {request.radius_um:g} um and {_compared(plan, request)}.{orientation} The effect "
+        "is the change of the pair logit; a cell pair that lacks one of the genes counts as zero, "
+        f"as nothing can be knocked out. {_tested(plan, request, n_tested)} that reach the support "
+        f"threshold ({request.min_support} cell pairs per unit, set before any effect was known). "
+        f"Epsilon is the effect of both genes less those of each alone. "
         f"{gate.reason}"
     )

@@ -185,7 +185,7 @@ def test_regions_given_or_saved_are_the_replicates(store):
 
 
 def test_a_file_for_several_slides_is_read_by_each_slide(store):
-    from spatialformer_core.service.screen import _of_slide
+    from spatialformer_core.service.screen_regions import _of_slide
 
     one, two, three = square("one", 100, 100), square("two", 600, 100), square("any", 100, 600)
     one["properties"]["slide_id"] = "mixed"
