@@ -76,27 +76,49 @@ def screen(  # noqa: PLR0913 - one parameter per option
     ] = None,
     unit: Annotated[str, typer.Option(help="auto, donor, slide, roi or block.")] = "auto",
     knockout: Annotated[str, typer.Option(help="delete or mask.")] = "delete",
+    mode: Annotated[
+        str, typer.Option(help="exact, screened (cross-encoders), or auto: by the time it takes.")
+    ] = "auto",
+    control: Annotated[
+        str, typer.Option(help="Control knock-outs: subtract, beside (of the raw ones) or none.")
+    ] = "subtract",
+    genes: Annotated[
+        str | None, typer.Option(help="Genes to knock out, A,B,C or a file; all without.")
+    ] = None,
+    knockout_sets: Annotated[
+        Path | None, typer.Option(help="Gene sets to knock out together, GMT or JSON.")
+    ] = None,
     radius_um: Annotated[float, typer.Option(help="Largest distance of near pairs.")] = 30.0,
     max_pairs_per_unit: Annotated[int, typer.Option(help="Near pairs used per unit.")] = 400,
     min_support: Annotated[
         int, typer.Option(help="Cell pairs of a unit that must carry both genes.")
     ] = 5,
-    seed: Annotated[int, typer.Option(help="Of the choice of cell pairs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the choice of cell pairs and controls.")] = 0,
+    shards: Annotated[int | None, typer.Option(help="Parts that the work is cut into.")] = None,
+    workers: Annotated[int, typer.Option(help="Local processes; 0: this one.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler, tcp://...")] = None,
+    gpu_workers: Annotated[
+        bool, typer.Option("--gpu-workers", help="Dask workers must have the resource GPU.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what a stopped screen left beside --out.")
+    ] = False,
     allow_simulated: Annotated[
         bool, typer.Option("--allow-simulated", help="Marks every output.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Screen which gene pairs hold two cell types together: near against far cell pairs."""
-    from spatialformer_core import files
+    from spatialformer_core.cli.screening import carried_out, named_genes, named_sets
     from spatialformer_core.config import validate
     from spatialformer_core.service import ScreenRequest, open_services
     from spatialformer_core.service.checkpoints import find_checkpoint
-    from spatialformer_core.service.screen import run_screen_request
 
     services = open_services()
     folder = find_checkpoint(services.home, checkpoint)
     values = {"unit": unit, "knockout": knockout, "radius_um": radius_um, "seed": seed}
+    values |= {"mode": mode, "control": control, "genes": named_genes(genes)}
+    values |= {"knockout_sets": named_sets(knockout_sets)}
     values |= {"max_pairs_per_unit": max_pairs_per_unit, "min_support": min_support}
     values |= {"groupby": groupby, "group_left": groups[0], "group_right": groups[1]}
     request = validate(
@@ -110,10 +132,8 @@ def screen(  # noqa: PLR0913 - one parameter per option
         },
         "screen",
     )
-    with files.atomic_directory(out) as partial:
-        view = run_screen_request(
-            services.store, request, folder, partial, progress=terminal_progress()
-        )
+    engine = (workers, scheduler, {"GPU": 1.0} if gpu_workers else {})
+    view = carried_out(services, request, folder, out, engine=engine, shards=shards, resume=resume)
     if as_json:
         emit_json({"out": str(out), "n_rows": len(view.table), **view.info})
     else:
@@ -125,6 +145,13 @@ def _say_screen(view: ScreenView, out: Path) -> None:
         say(mark)
     say(str(view.info["verdict"]))
     columns = ["gene_left", "gene_right", "n_pairs", "d_diff", "d_low", "d_high", "epsilon", "q"]
+    recall = view.info["measured_recall"]
+    if recall is not None:
+        say(
+            f"Measured recall of the strongest {recall['top']} gene pairs in {recall['within']} "
+            f"candidates, {recall['cell_pairs']} random cell pairs: {recall['d']:.1%} by effect, "
+            f"{recall['epsilon']:.1%} by interaction."
+        )
     rows = view.table[columns].head(_TOP).itertuples(index=False, name=None)
     table(columns, list(rows))
     say(f"{len(view.table):,} gene pairs in {out}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from spatialformer_core.perturbation.engine import Effects, exact_effects, variants
-from spatialformer_core.perturbation.estimate import Rates, ScreenEstimate, estimate_screen
+from spatialformer_core.perturbation.engine import Effects, Knocking, exact_effects
+from spatialformer_core.perturbation.estimate import ScreenEstimate, estimate_screen
+from spatialformer_core.perturbation.facts import ModelFacts, Rates
+from spatialformer_core.perturbation.farm import Farm
 from spatialformer_core.perturbation.gate import Gate, measure_gate
 from spatialformer_core.perturbation.plan import ScreenPlan, make_plan
 from spatialformer_core.perturbation.report import (
@@ -13,13 +15,16 @@ from spatialformer_core.perturbation.report import (
     write_result,
 )
 from spatialformer_core.perturbation.request import ScreenRequest
-from spatialformer_core.perturbation.screen import ModelFacts, check_model, run_screen
+from spatialformer_core.perturbation.screen import Given, check_model, run_screen
 from spatialformer_core.perturbation.tissue import Region, Tissue
 
 __all__ = [
     "COLUMNS",
     "Effects",
+    "Farm",
     "Gate",
+    "Given",
+    "Knocking",
     "ModelFacts",
     "Rates",
     "Region",
@@ -35,6 +40,5 @@ __all__ = [
     "measure_gate",
     "read_result",
     "run_screen",
-    "variants",
     "write_result",
 ]

@@ -9,31 +9,19 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from spatialformer_core.perturbation.plan import encodings_and_grid, make_plan
+from spatialformer_core.perturbation.cost import Mode, choose_mode, cost_of
+from spatialformer_core.perturbation.effects import on_targets
+from spatialformer_core.perturbation.facts import ModelFacts, Rates
+from spatialformer_core.perturbation.plan import make_plan
 from spatialformer_core.perturbation.request import ScreenRequest
-from spatialformer_core.perturbation.screen import ModelFacts, check_model
+from spatialformer_core.perturbation.screen import check_model
 from spatialformer_core.perturbation.tissue import Tissue
 
+ALPHA = 0.05
+UNKNOWN = Rates(encodings_per_s=1_000.0, evaluations_per_s=100.0, measured=False)
+"""A slow guess, where nobody knows the speed of a checkpoint."""
+
 _FIXED_S = 6.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Speed of a checkpoint on this machine.
-
-    Attributes
-    ----------
-    encodings_per_s
-        Single-cell encodings per second.
-    evaluations_per_s
-        Evaluations of the pair head per second.
-    measured
-        Whether a screen with this checkpoint measured them here.
-    """
-
-    encodings_per_s: float
-    evaluations_per_s: float
-    measured: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +36,17 @@ class ScreenEstimate:
         Replicate units with their numbers of near and far pairs.
     far_source
         Where far pairs come from.
+    mode
+        ``exact`` or ``screened``.
     forwards, evaluations
-        Single-cell encodings and evaluations of the pair head.
+        Passes through the network (single-cell encodings; for a cross-encoder two per evaluation)
+        and evaluations of cell pairs. Of a screened run the most that there can be.
     seconds, seconds_measured
-        Expected time, and whether it rests on a measurement on this machine.
+        Expected time in one process, and whether it rests on a measurement on this machine.
+    seconds_exact
+        The same for the exact mode.
+    n_shards
+        Parts that can be made at the same time, and that a stopped screen keeps.
     coverage
         Share of the panel that the checkpoint knows.
     genes_left, genes_right, n_tested
@@ -60,6 +55,13 @@ class ScreenEstimate:
         Why there can be no p-value; None if units suffice (the gate is measured in the job).
     t_needed
         |t| at which a single gene pair alone would reach q < 0.05; None without p-values.
+    p_needed, effect_needed_sd
+        The p-value it needs, and the mean effect in standard deviations between units.
+    smallest_p
+        Smallest two-sided p that so many units can give if only the signs of their effects are
+        trusted (all alike): 2 / 2 ** n. What lies below rests on the spread between units.
+    genes_unknown
+        Chosen genes that the checkpoint does not know.
     marks
         What every output will be marked with.
     """
@@ -70,16 +72,23 @@ class ScreenEstimate:
     n_units: int
     units: tuple[dict[str, Any], ...]
     far_source: str
+    mode: Mode
     forwards: int
     evaluations: int
     seconds: float
     seconds_measured: bool
+    seconds_exact: float
+    n_shards: int
     coverage: float
     genes_left: int
     genes_right: int
     n_tested: int
     reason_no_p: str | None
     t_needed: float | None
+    p_needed: float | None
+    effect_needed_sd: float | None
+    smallest_p: float | None
+    genes_unknown: tuple[str, ...]
     marks: tuple[str, ...]
 
     @property
@@ -93,7 +102,7 @@ class ScreenEstimate:
 
 
 def estimate_screen(
-    tissues: Sequence[Tissue], model: ModelFacts, request: ScreenRequest, rates: Rates
+    tissues: Sequence[Tissue], model: ModelFacts, request: ScreenRequest
 ) -> ScreenEstimate:
     """Return size, time and reach of a screen.
 
@@ -102,33 +111,44 @@ def estimate_screen(
     SpatialFormerError
         For everything that would stop the screen itself.
     """
+    rates = model.rates or UNKNOWN
     marks = check_model(tissues, model, request)
+    targets, tissues = on_targets(tissues, model, request)
     plan = make_plan(tissues, request)
-    encodings, evaluations = encodings_and_grid(plan)
-    n_tested = len(plan.index)
+    mode = choose_mode(plan, request, model)
+    cost = cost_of(plan, request, mode, model.architecture)
+    exact = cost if mode == "exact" else cost_of(plan, request, "exact", model.architecture)
+    n_tested, n_units = len(plan.index), len(plan.unit_names)
     reason = plan.no_p_reason
     if reason is None and not n_tested:
         reason = "No gene pair reaches the support threshold."
-    needed = None
+    t_needed = p_needed = None
     if reason is None:
-        needed = float(student.isf(0.05 / n_tested / 2, len(plan.unit_names) - 1))
-    seconds = _FIXED_S + encodings / rates.encodings_per_s + evaluations / rates.evaluations_per_s
+        p_needed = ALPHA / n_tested
+        t_needed = float(student.isf(p_needed / 2, n_units - 1))
     return ScreenEstimate(
         n_near=len(plan.near),
         n_far=len(plan.far.pairs),
         unit_kind=plan.units.label,
-        n_units=len(plan.unit_names),
+        n_units=n_units,
         units=tuple(plan.pairs_per_unit),
         far_source=plan.far.source,
-        forwards=encodings,
-        evaluations=evaluations,
-        seconds=seconds,
+        mode=mode,
+        forwards=cost.forwards(model.architecture),
+        evaluations=cost.evaluations,
+        seconds=_FIXED_S + cost.seconds(rates),
         seconds_measured=rates.measured,
+        seconds_exact=_FIXED_S + exact.seconds(rates),
+        n_shards=len(cost.shards),
         coverage=model.coverage,
         genes_left=len(np.unique(plan.index.left)),
         genes_right=len(np.unique(plan.index.right)),
         n_tested=n_tested,
         reason_no_p=reason,
-        t_needed=needed,
+        t_needed=t_needed,
+        p_needed=p_needed,
+        effect_needed_sd=None if t_needed is None else t_needed / n_units**0.5,
+        smallest_p=None if reason is not None else 2.0**-n_units * 2,
+        genes_unknown=targets.unknown,
         marks=tuple(marks),
     )

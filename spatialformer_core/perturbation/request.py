@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from spatialformer_core.config import FrozenModel, Knockout
 from spatialformer_core.stats import MIN_PER_UNIT
 
+ScreenTest = Literal["units", "published"]
+
 UnitKind = Literal["auto", "donor", "slide", "roi", "block"]
+ScreenMode = Literal["auto", "exact", "screened"]
+ControlUse = Literal["subtract", "beside", "none"]
+
+_Name = Annotated[str, Field(min_length=1, max_length=256)]
+_Genes = Annotated[tuple[_Name, ...], Field(min_length=1, max_length=4096)]
 
 MIN_PAIRS_PER_UNIT = MIN_PER_UNIT
 """Near pairs, and far pairs, that a unit needs to count as a replicate."""
@@ -36,6 +43,19 @@ class ScreenRequest(FrozenModel):
         Distance of near pairs (at most) and of far pairs (from, to).
     knockout
         ``delete`` removes the gene's token, so that later ranks move up; ``mask`` keeps its place.
+    mode
+        ``exact`` evaluates every gene pair of every cell pair. ``screened`` (cross-encoders only)
+        proposes gene pairs by a rank-2 approximation and evaluates the proposed ones exactly;
+        ``auto`` takes it on a CPU where the exact screen would last longer than half an hour.
+    candidates
+        Gene pairs that a screened run evaluates exactly and reports.
+    control
+        The control of a knock-out is the same knock-out of a random gene of neighbouring rank in
+        the same cell. ``subtract`` reports effects less those of their controls and keeps the raw
+        ones beside the table; ``beside`` the other way round; ``none`` makes no controls.
+    genes, knockout_sets
+        Genes, and named sets, to be knocked out on either side; none: every gene, one at a time.
+        All genes of a set that a cell expresses are knocked out together.
     unit
         Replicate unit; ``auto`` takes the largest with at least 6 levels of 10 near pairs.
     max_pairs_per_unit
@@ -45,6 +65,22 @@ class ScreenRequest(FrozenModel):
         support the gene pair. Decided on expression alone, before any effect is known.
     allow_simulated
         Accept a checkpoint trained on simulated tissue for a real slide; every output is marked.
+    versus_geojson, versus_roi_ids
+        Other regions, given or saved: near pairs there are what the near pairs are compared with,
+        instead of far pairs.
+    test
+        ``units``: near against far, the replicate being a piece of tissue. ``published``: d
+        against 0 over cell pairs, which says nothing about tissue; for comparison only.
+    agreement_ids
+        Further checkpoints that carry out the same screen, to see what they agree on.
+    null_checkpoint_id
+        A checkpoint that was trained on shuffled labels: what it finds is no finding.
+    null_runs
+        How often the test is repeated with near and far exchanged at random within each unit.
+    ligand_receptor
+        Path of a ligand-receptor table, or ``liana`` for the one of the installed liana.
+    gene_set_files
+        Paths of gene-set libraries (GMT) that the results are compared with.
     """
 
     slide_ids: tuple[str, ...] = Field(min_length=1, max_length=256)
@@ -57,11 +93,24 @@ class ScreenRequest(FrozenModel):
     radius_um: float = Field(default=30.0, gt=0, le=100)
     far_um: tuple[float, float] = (100.0, 300.0)
     knockout: Knockout = "delete"
+    mode: ScreenMode = "auto"
+    candidates: int = Field(default=300, ge=1, le=100_000)
+    control: ControlUse = "subtract"
+    genes: tuple[_Name, ...] = Field(default=(), max_length=4096)
+    knockout_sets: dict[_Name, _Genes] = Field(default_factory=dict, max_length=1024)
     unit: UnitKind = "auto"
     seed: int = Field(default=0, ge=0)
     max_pairs_per_unit: int = Field(default=400, ge=MIN_PAIRS_PER_UNIT, le=20_000)
     min_support: int = Field(default=5, ge=1)
     allow_simulated: bool = False
+    versus_geojson: str | None = Field(default=None, max_length=8_000_000)
+    versus_roi_ids: tuple[str, ...] = Field(default=(), max_length=4096)
+    test: ScreenTest = "units"
+    agreement_ids: tuple[str, ...] = Field(default=(), max_length=32)
+    null_checkpoint_id: str | None = Field(default=None, min_length=1, max_length=256)
+    null_runs: int = Field(default=0, ge=0, le=100)
+    ligand_receptor: str | None = Field(default=None, min_length=1, max_length=4096)
+    gene_set_files: tuple[str, ...] = Field(default=(), max_length=32)
 
     @model_validator(mode="after")
     def _check_distances(self) -> Self:

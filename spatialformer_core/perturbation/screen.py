@@ -8,66 +8,40 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
-from spatialformer_core.arrays import BoolArray, CellTokens, LongArray
+from spatialformer_core.arrays import BoolArray
 from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.perturbation import published_test
 from spatialformer_core.perturbation.contrast import build_table
-from spatialformer_core.perturbation.engine import exact_effects
+from spatialformer_core.perturbation.cost import choose_mode, cost_of
+from spatialformer_core.perturbation.effects import beside, carry_out, make_work, on_targets
+from spatialformer_core.perturbation.facts import ModelFacts
+from spatialformer_core.perturbation.farm import Farm
 from spatialformer_core.perturbation.gate import Gate, measure_gate
+from spatialformer_core.perturbation.interpret import interpret
+from spatialformer_core.perturbation.methods import how_found
 from spatialformer_core.perturbation.plan import (
     GenePairIndex,
     ScreenPlan,
     carriers,
-    encodings_and_grid,
     make_plan,
     presence,
 )
-from spatialformer_core.perturbation.report import ScreenResult
+from spatialformer_core.perturbation.report import ONE_DONOR, ScreenResult
 from spatialformer_core.perturbation.request import MIN_COVERAGE, ScreenRequest
-from spatialformer_core.perturbation.tally import FAR, NEAR, Tally
+from spatialformer_core.perturbation.tally import Tally
 from spatialformer_core.perturbation.tissue import (
     SPILLED,
     UNDECIDED,
     PairTable,
     SpilloverCodes,
     Tissue,
-    concatenate,
 )
-from spatialformer_core.perturbation.words import describe
-from spatialformer_core.progress import Cancel, Progress, never, silent
+from spatialformer_core.perturbation.words import describe, reasons_without_p
+from spatialformer_core.progress import Cancel, Progress, never, silent, staged
 
 if TYPE_CHECKING:
     from spatialformer_core.inference import PairScorer
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What a screen must know of a checkpoint besides its scores.
-
-    Attributes
-    ----------
-    name, id
-        Of the checkpoint.
-    simulated
-        Whether it was trained on simulated tissue.
-    genes
-        Gene columns of `Tissue.presence`, in vocabulary order.
-    gene_offset
-        Vocabulary id of the first gene.
-    coverage
-        Share of the slides' panel that it knows (the lowest of the slides).
-    fingerprint
-        Of its vocabulary.
-    """
-
-    name: str
-    id: str
-    simulated: bool
-    genes: tuple[str, ...]
-    gene_offset: int
-    coverage: float
-    fingerprint: str
 
 
 def check_model(tissues: Sequence[Tissue], model: ModelFacts, request: ScreenRequest) -> list[str]:
@@ -102,9 +76,29 @@ def check_model(tissues: Sequence[Tissue], model: ModelFacts, request: ScreenReq
         marks.append(
             "One donor: this describes these sections only."
             if several
-            else "One donor: this describes this section only."
+            else f"One donor: this {ONE_DONOR}."
         )
+    if request.test == "published":
+        marks.append(published_test.MARK)
     return marks
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a screen can do without.
+
+    Attributes
+    ----------
+    cooccurring
+        Sparse boolean ``(n_genes, n_genes)``, symmetric: gene pairs that co-occur inside single
+        cells; None if not computed.
+    farm
+        Where shards of the cell pairs are made and kept, so that a stopped screen can go on; None:
+        in this process, kept nowhere.
+    """
+
+    cooccurring: Any | None = None
+    farm: Farm | None = None
 
 
 def run_screen(
@@ -113,11 +107,11 @@ def run_screen(
     model: ModelFacts,
     request: ScreenRequest,
     *,
-    cooccurring: Any | None = None,
+    given: Given | None = None,
     progress: Progress = silent,
     cancel: Cancel = never,
 ) -> ScreenResult:
-    """Run a screen exactly.
+    """Run a screen.
 
     Parameters
     ----------
@@ -127,9 +121,8 @@ def run_screen(
         The checkpoint.
     request
         What to do.
-    cooccurring
-        Sparse boolean ``(n_genes, n_genes)``, symmetric: gene pairs that co-occur inside single
-        cells; None if not computed.
+    given
+        What else there is.
 
     Raises
     ------
@@ -139,27 +132,43 @@ def run_screen(
         If the user cancels.
     """
     started = time.monotonic()
+    farm, cooccurring = (given or Given()).farm, (given or Given()).cooccurring
     marks = check_model(tissues, model, request)
     progress(0.0, 1.0, "Choosing cell pairs")
+    targets, tissues = on_targets(tissues, model, request)
     plan = make_plan(tissues, request)
+    mode = choose_mode(plan, request, model)
     progress(0.02, 1.0, "Measuring what the checkpoint can tell apart")
     gate = measure_gate(scorer, plan.slides, request, cancel)
+    work = make_work(plan, scorer, model, request, targets, cancel=cancel)
+    n_shards = None if farm is None else farm.n_shards
+    cost = cost_of(plan, request, mode, model.architecture, n_shards)
     began = time.monotonic()
-    tally = tally_effects(plan, scorer, model, request, progress=progress, cancel=cancel)
+    found = carry_out(
+        work,
+        cost,
+        mode,
+        request,
+        farm=farm,
+        progress=staged(progress, 0.05, 0.98),
+        cancel=cancel,
+    )
     effects_s = time.monotonic() - began
-    with_p = plan.no_p_reason is None and gate.open
+    tally = found.reported(request)
     flags = None
     if cooccurring is not None:
-        matrix = sparse.csr_matrix(cooccurring)
+        matrix = targets.linked(cooccurring)
         flags = np.asarray(matrix[plan.index.left, plan.index.right]).ravel().astype(np.bool_)
     table = build_table(
         tally,
-        model.genes,
-        with_p=with_p,
+        targets.names,
+        with_p=not reasons_without_p(plan, gate, request),
         co_occurs=flags,
         in_sample=_in_sample(plan, request),
         spillover=_spillover(plan),
+        test=request.test,
     )
+    table = beside(found, plan, table, targets.names)
     info = describe(plan, gate, request, table, marks)
     info["checkpoint"] = {
         "name": model.name,
@@ -168,68 +177,22 @@ def run_screen(
         "coverage": model.coverage,
         "vocabulary_fingerprint": model.fingerprint,
     }
-    encodings, evaluations = encodings_and_grid(plan)
+    info = how_found(info, request, mode, found, targets)
     info["cost"] = {
-        "encodings": encodings,
-        "head_evaluations": evaluations,
+        "encodings": found.facts["encodings"],
+        "head_evaluations": found.facts["evaluations"],
         "effects_seconds": round(effects_s, 3),
         "seconds": round(time.monotonic() - started, 2),
     }
     if cooccurring is None:
         info["not_computed"]["co_occurs"] = "no transcript positions"
-    return ScreenResult(table, info)
 
+    def tally_of(other: ScreenPlan) -> Tally:
+        again = make_work(other, scorer, model, request, targets, cancel=cancel)
+        shards = cost_of(other, request, mode, model.architecture)
+        return carry_out(again, shards, mode, request, cancel=cancel).reported(request)
 
-def tally_effects(
-    plan: ScreenPlan,
-    scorer: PairScorer,
-    model: ModelFacts,
-    request: ScreenRequest,
-    *,
-    progress: Progress = silent,
-    cancel: Cancel = never,
-) -> Tally:
-    """Return the sums of all exact effects of a plan."""
-    tally = Tally(plan.index, len(plan.unit_names), token_to_gene(model))
-    # Near and far pairs go together: they share cells, and so encodings.
-    pairs = concatenate([plan.near, plan.far.pairs])
-    unit = np.concatenate([plan.near_unit, plan.far.unit])
-    side = np.repeat([NEAR, FAR], [len(plan.near), len(plan.far.pairs)])
-    done = 0
-    for number, tissue in enumerate(plan.slides.tissues):
-        here = np.flatnonzero(pairs.slide == number)
-        here = here[np.lexsort((pairs.left[here], unit[here]))]
-        if not len(here):
-            continue
-        for effects in exact_effects(
-            scorer,
-            _tokens(tissue),
-            pairs.left[here],
-            pairs.right[here],
-            knockout=request.knockout,
-            cancel=cancel,
-        ):
-            row = here[effects.number]
-            tally.add(effects, int(side[row]), int(unit[row]))
-            if request.same_type:
-                tally.add(effects.mirrored(), int(side[row]), int(unit[row]))
-            done += 1
-            if done % 20 == 0 or done == len(pairs):
-                share = 0.05 + 0.93 * done / len(pairs)
-                progress(share, 1.0, f"{done:,} of {len(pairs):,} cell pairs")
-    return tally
-
-
-def _tokens(tissue: Tissue) -> CellTokens:
-    if tissue.cells is None:
-        message = f"slide {tissue.slide_id} was given without tokens"
-        raise ValueError(message)
-    return tissue.cells
-
-
-def token_to_gene(model: ModelFacts) -> LongArray:
-    """Return the gene column of each token id, shape ``(n_tokens,)``."""
-    return np.arange(model.gene_offset + len(model.genes)) - model.gene_offset
+    return interpret(ScreenResult(table, info), plan, tally, request, tally_of)
 
 
 def _in_sample(plan: ScreenPlan, request: ScreenRequest) -> BoolArray | None:
@@ -270,4 +233,4 @@ def _carried(
     return found
 
 
-__all__ = ["Gate", "ModelFacts", "check_model", "run_screen", "tally_effects"]
+__all__ = ["Gate", "ModelFacts", "check_model", "run_screen"]

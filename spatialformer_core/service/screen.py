@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,9 @@ from spatialformer_core.arrays import BoolArray, LongArray
 from spatialformer_core.config import FrozenModel, validate
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.perturbation import (
+    Given,
     ModelFacts,
     Rates,
-    Region,
     ScreenEstimate,
     ScreenRequest,
     Tissue,
@@ -25,20 +25,24 @@ from spatialformer_core.perturbation import (
     write_result,
 )
 from spatialformer_core.perturbation import estimate_screen as estimate
+from spatialformer_core.perturbation.facts import Architecture
 from spatialformer_core.perturbation.tissue import SpilloverCodes
 from spatialformer_core.progress import Cancel, Progress, check, never, silent, staged
 from spatialformer_core.service.checkpoints import checkpoint_folder
+from spatialformer_core.service.screen_regions import regions_of, versus_of
+from spatialformer_core.service.screen_result import complete, read_references, write_extras
 from spatialformer_core.service.spillover import read_flags
 from spatialformer_core.service.training_cells import exposure
-from spatialformer_core.slides import SlideStore, parse_rois, select_cells
+from spatialformer_core.slides import SlideStore
 from spatialformer_core.vocabulary import Vocabulary, coverage
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spatialformer_core.slides import Roi, Slide
+    from spatialformer_core.service.screen_work import Execution
+    from spatialformer_core.slides import Slide
 
-DEFAULT_RATES = {
+DEFAULT_RATES: dict[Architecture, Rates] = {
     "two-tower": Rates(encodings_per_s=2_000.0, evaluations_per_s=700_000.0, measured=False),
     "cross-encoder": Rates(encodings_per_s=1e9, evaluations_per_s=120.0, measured=False),
 }
@@ -77,16 +81,30 @@ def estimate_screen(store: SlideStore, request: ScreenRequest) -> ScreenEstimate
     provenance = files.read_json(folder / "provenance.json")
     slides = [store.open(slide_id) for slide_id in request.slide_ids]
     tissues = [make_tissue(s, vocabulary, request, provenance) for s in slides]
-    facts = _facts(slides, vocabulary, request.checkpoint_id, provenance)
-    return estimate(tissues, facts, request, _rates(home, folder))
+    facts = make_facts(slides, vocabulary, folder, provenance)
+    return estimate(tissues, replace(facts, on_gpu=_has_gpu()), request)
 
 
 def run_screen_job(params: dict[str, Any], out: Path, progress: Progress, cancel: Cancel) -> None:
     """Carry out a queued screen; ``params`` is a `ScreenRequest` as JSON."""
+    from spatialformer_core.service.screen_work import Execution
+
     request = validate(ScreenRequest, params, "screen")
     home = files.home()
     folder = checkpoint_folder(home, request.checkpoint_id)
-    run_screen_request(SlideStore(home), request, folder, out, progress=progress, cancel=cancel)
+    # In the job's own folder, beside the result that is not there yet: a worker that takes the
+    # job over finds what its predecessor has finished.
+    kept = out.parent / "shards"
+    run_screen_request(
+        SlideStore(home),
+        request,
+        folder,
+        out,
+        execution=Execution(kept),
+        progress=progress,
+        cancel=cancel,
+    )
+    shutil.rmtree(kept, ignore_errors=True)
 
 
 def run_screen_request(
@@ -95,10 +113,20 @@ def run_screen_request(
     checkpoint: Path,
     out: Path,
     *,
+    execution: Execution | None = None,
     progress: Progress = silent,
     cancel: Cancel = never,
 ) -> ScreenView:
     """Run a screen with a checkpoint folder and write its result into an existing folder.
+
+    Parameters
+    ----------
+    store, request, checkpoint, out
+        What to screen, with what, and where the result goes.
+    execution
+        In which processes, and where finished shards are kept; None: in this one, nowhere.
+    progress, cancel
+        As everywhere.
 
     Raises
     ------
@@ -107,30 +135,29 @@ def run_screen_request(
     Cancelled
         If the user cancels.
     """
-    from spatialformer_core.inference import make_scorer
-    from spatialformer_core.model import load_checkpoint
-    from spatialformer_core.vocabulary import tokenise
+    from spatialformer_core.service.screen_work import Execution, make_farm, prepare
 
+    execution = execution or Execution()
+    references = read_references(request)
     progress(0.0, 1.0, "Reading the checkpoint and the slide")
-    loaded = load_checkpoint(checkpoint)
-    slides = [store.open(slide_id) for slide_id in request.slide_ids]
-    tissues = []
-    for slide in slides:
-        check(cancel)
-        tissue = make_tissue(slide, loaded.vocabulary, request, loaded.provenance)
-        ids = loaded.vocabulary.gene_ids(slide.genes)
-        meta = loaded.vocabulary.meta_ids(slide.meta.sample)
-        cells, _ = tokenise(slide.counts, ids, loaded.vocabulary, meta)
-        tissues.append(replace(tissue, cells=cells))
-    facts = _facts(slides, loaded.vocabulary, loaded.name, loaded.provenance, loaded.id)
-    cooccurring = _cooccurring(slides, tissues, loaded.vocabulary, cancel)
+    ready = prepare(store, request, checkpoint, cancel)
+    slides, tissues = ready.slides, ready.tissues
+    cooccurring = _cooccurring(slides, tissues, ready.loaded.vocabulary, cancel)
     result = run_screen(
         tissues,
-        make_scorer(loaded),
-        facts,
+        ready.scorer,
+        ready.facts,
         request,
-        cooccurring=cooccurring,
-        progress=staged(progress, 0.05, 0.98),
+        given=Given(cooccurring, make_farm(store, request, checkpoint, ready, execution)),
+        progress=staged(progress, 0.05, 0.98 / (1 + len(request.agreement_ids))),
+        cancel=cancel,
+    )
+    result, agreement = complete(
+        result,
+        store,
+        request,
+        references,
+        progress=staged(progress, 0.98 / (1 + len(request.agreement_ids)), 0.98),
         cancel=cancel,
     )
     result.info["slides"] = [
@@ -142,7 +169,9 @@ def run_screen_request(
         for s in slides
     ]
     write_result(result, out)
-    _remember_rates(store.root.parent, checkpoint, result.info["cost"])
+    write_extras(result, agreement, out)
+    if not ready.facts.on_gpu:
+        _remember_rates(store.root.parent, checkpoint, result.info["cost"])
     progress(1.0, 1.0, "Done")
     return ScreenView(result.table, result.info)
 
@@ -194,7 +223,8 @@ def make_tissue(
         presence=presence,
         seen=None if known_cells is None else known_cells.seen,
         held_out=None if known_cells is None else known_cells.held_out,
-        regions=_regions(slide, request),
+        regions=regions_of(slide, request),
+        versus=versus_of(slide, request),
         spillover=_spillover(slide, vocabulary, request),
     )
 
@@ -229,75 +259,26 @@ def _spillover(
     return left, right
 
 
-def _regions(slide: Slide, request: ScreenRequest) -> tuple[Region, ...]:
-    rois: list[Roi] = []
-    if request.regions_geojson is not None:
-        own = _of_slide(request.regions_geojson, slide.meta.slide_id, request.slide_ids)
-        if own is not None:
-            rois += parse_rois(own, slide.meta.slide_id, slide.meta.bounds_um)
-    if request.roi_ids:
-        saved = {roi.roi_id: roi for roi in slide.rois()}
-        rois += [saved[roi_id] for roi_id in request.roi_ids if roi_id in saved]
-        if len(request.slide_ids) == 1 and len(saved.keys() & set(request.roi_ids)) < len(
-            set(request.roi_ids)
-        ):
-            missing = next(r for r in request.roi_ids if r not in saved)
-            raise SpatialFormerError(
-                f"The slide has no region {missing[:80]!r}.", slide.meta.slide_id, "Save it first."
-            )
-    if not rois and (request.roi_ids or request.regions_geojson is not None):
-        raise SpatialFormerError(
-            "None of the chosen regions lies on this slide.",
-            slide.meta.slide_id,
-            "Choose a region on each slide, or leave the slide out.",
-        )
-    xy = np.asarray(slide.xy_um)
-    # The order of the units decides which far pairs are drawn; the order of a file shall not.
-    rois.sort(key=lambda roi: (roi.unit, roi.name, roi.polygon.wkt))
-    return tuple(Region(roi.name, roi.unit, select_cells(xy, roi.polygon)) for roi in rois)
-
-
-def _of_slide(text: str, slide_id: str, slide_ids: tuple[str, ...]) -> str | None:
-    """Return the regions of one slide, leaving out those that name another slide of the screen.
-
-    None if all of them do. What is no GeoJSON collection is left to `parse_rois`.
-    """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    features = value.get("features") if isinstance(value, dict) else None
-    if not isinstance(features, list):
-        return text
-    others = set(slide_ids) - {slide_id}
-    own = [feature for feature in features if _slide_named(feature) not in others]
-    if not own and features:
-        return None
-    return json.dumps({"type": "FeatureCollection", "features": own})
-
-
-def _slide_named(feature: Any) -> str | None:
-    properties = feature.get("properties") if isinstance(feature, dict) else None
-    name = properties.get("slide_id") if isinstance(properties, dict) else None
-    return name if isinstance(name, str) else None
-
-
-def _facts(
-    slides: list[Slide],
-    vocabulary: Vocabulary,
-    name: str,
-    provenance: dict[str, Any],
-    checkpoint_id: str = "",
+def make_facts(
+    slides: list[Slide], vocabulary: Vocabulary, checkpoint: Path, provenance: dict[str, Any]
 ) -> ModelFacts:
+    """Return what a screen must know of a checkpoint folder, without reading its weights."""
     return ModelFacts(
-        name=name,
-        id=checkpoint_id,
+        name=checkpoint.name,
+        id="",
         simulated=bool(provenance.get("simulated", False)),
         genes=vocabulary.genes,
         gene_offset=vocabulary.gene_offset,
         coverage=min(coverage(slide.genes, vocabulary).fraction for slide in slides),
         fingerprint=vocabulary.fingerprint,
+        architecture=_architecture(checkpoint),
+        rates=_rates(slides[0].folder.parents[1], checkpoint),
     )
+
+
+def _has_gpu() -> bool:
+    # The web process must not import torch; these devices are there when a driver is.
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd"))
 
 
 def _cooccurring(
@@ -350,10 +331,14 @@ def _rates_path(home: Path, name: str) -> Path:
     return home / "rates" / f"{files.check_name(name, 'Checkpoint')}.json"
 
 
-def _default_rates(folder: Path) -> Rates:
+def _architecture(folder: Path) -> Architecture:
     # The web process must not import the model's own reader, which needs torch.
     is_two_tower = "two-tower" in (folder / "config.yaml").read_text("utf-8")
-    return DEFAULT_RATES["two-tower" if is_two_tower else "cross-encoder"]
+    return "two-tower" if is_two_tower else "cross-encoder"
+
+
+def _default_rates(folder: Path) -> Rates:
+    return DEFAULT_RATES[_architecture(folder)]
 
 
 def _rates(home: Path, folder: Path) -> Rates:

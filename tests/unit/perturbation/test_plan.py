@@ -180,7 +180,7 @@ def test_estimate_agrees_with_the_plan_and_says_what_can_be_reached(lab):
     request = lab.request()
     plan, estimate = (
         make_plan([tissue], request),
-        estimate_screen([tissue], lab.model, request, RATES),
+        estimate_screen([tissue], replace(lab.model, rates=RATES), request),
     )
     assert (estimate.n_near, estimate.n_far) == (len(plan.near), len(plan.far.pairs))
     assert estimate.n_tested == len(plan.index)
@@ -188,7 +188,7 @@ def test_estimate_agrees_with_the_plan_and_says_what_can_be_reached(lab):
     assert estimate.t_needed > 2.5
     assert estimate.seconds > estimate.forwards / RATES.encodings_per_s
     few = replace(tissue, regions=(lab.box(tissue, "a", 0, 0, 600, 600),))
-    refused = estimate_screen([few], lab.model, lab.request(unit="roi"), RATES)
+    refused = estimate_screen([few], lab.model, lab.request(unit="roi"))
     assert not refused.can_reach_q
     assert "6 are needed" in refused.reason_no_p
     assert refused.as_dict()["t_needed"] is None

@@ -1,0 +1,136 @@
+"""The parts of the verb ``screen``: what is knocked out, and a run that can go on."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from spatialformer_core.cli.output import note, terminal_progress
+from spatialformer_core.errors import SpatialFormerError
+
+if TYPE_CHECKING:
+    from spatialformer_core.service import ScreenRequest, ScreenView, Services
+
+_MAX_BYTES = 8_000_000
+_MIN_GMT = 3
+
+
+def carried_out(
+    services: Services,
+    request: ScreenRequest,
+    checkpoint: Path,
+    out: Path,
+    *,
+    engine: tuple[int, str | None, dict[str, float]],
+    shards: int | None,
+    resume: bool,
+) -> ScreenView:
+    """Run a screen whose finished shards stay beside ``out`` until it is done.
+
+    Raises
+    ------
+    SpatialFormerError
+        If a stopped screen is there and is not to be resumed, or the screen is refused.
+    """
+    from spatialformer_core import files
+    from spatialformer_core.jobs import Engine
+    from spatialformer_core.service.screen import run_screen_request
+    from spatialformer_core.service.screen_work import Execution
+
+    kept = out.with_name(f"{out.name}.shards")
+    if out.exists():
+        raise SpatialFormerError(
+            f"{out.name!r} exists already.", str(out.parent), "Choose another name."
+        )
+    if kept.exists() and not resume:
+        raise SpatialFormerError(
+            "A screen of this name was stopped before its end.",
+            where=str(kept),
+            fix="Add --resume to go on with its finished shards, or remove the folder.",
+        )
+    # Like Ctrl-C: shards in other processes, also on other machines, are told to stop.
+    signal.signal(signal.SIGTERM, _interrupt)
+    execution = Execution(kept, Engine(*engine), shards)
+    try:
+        with files.atomic_directory(out) as partial:
+            view = run_screen_request(
+                services.store,
+                request,
+                checkpoint,
+                partial,
+                execution=execution,
+                progress=terminal_progress(),
+            )
+    except KeyboardInterrupt:
+        if kept.exists():
+            note("Stopped. Finished shards are kept; --resume goes on with them.")
+        raise
+    shutil.rmtree(kept, ignore_errors=True)
+    return view
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def named_genes(text: str | None) -> tuple[str, ...]:
+    """Return genes from ``A,B,C``, or from a file with one per line.
+
+    Raises
+    ------
+    SpatialFormerError
+        If there are none.
+    """
+    if text is None:
+        return ()
+    path = Path(text)
+    is_file = "," not in text and path.is_file()
+    parts = _lines(path) if is_file else text.split(",")
+    genes = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if not genes:
+        raise SpatialFormerError("--genes names no gene.", where=text[:200])
+    return genes
+
+
+def named_sets(path: Path | None) -> dict[str, list[str]]:
+    """Return gene sets from a GMT file (name, description, genes) or JSON ``{name: [genes]}``.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the file is missing, too large, or neither.
+    """
+    from spatialformer_core import files
+
+    if path is None:
+        return {}
+    if path.suffix.lower() == ".json":
+        value = files.read_json(path, _MAX_BYTES)
+        if not isinstance(value, dict):
+            raise SpatialFormerError("Gene sets must be {name: [genes]}.", where=str(path))
+        return value
+    found = {}
+    for line in _lines(path):
+        parts = [part.strip() for part in line.split("\t")]
+        if len(parts) < _MIN_GMT:
+            raise SpatialFormerError(
+                "A line of the gene sets has fewer than three columns.",
+                where=f"{path}: {line[:60]!r}",
+                fix="GMT: name, description, then the genes, separated by tabs.",
+            )
+        found[parts[0]] = [part for part in parts[2:] if part]
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise SpatialFormerError("The file does not exist.", where=str(path))
+    if path.stat().st_size > _MAX_BYTES:
+        raise SpatialFormerError(f"The file is larger than {_MAX_BYTES:,} bytes.", where=str(path))
+    try:
+        return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise SpatialFormerError("The file is no text.", where=str(path)) from error
