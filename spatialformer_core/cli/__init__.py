@@ -16,6 +16,7 @@ from spatialformer_core import __version__
 from spatialformer_core.cli import (
     bench,
     checkpoints,
+    embed,
     evaluate,
     gene_pairs,
     jobs,
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_ASK = (tissue, slides, science, evaluate, gene_pairs, spillover)
+_ASK = (tissue, slides, science, embed, evaluate, gene_pairs, spillover)
 _KEEP = (checkpoints, vocabularies, jobs, serving, bench)
 for _room in (*_ASK, *_KEEP):
     _room.register(app)

@@ -41,6 +41,9 @@ from spatialformer_core.progress import Cancel, Progress, never, silent, staged
 from spatialformer_core.stats import block_corners
 
 MODEL = "spatialformer"
+WEIGHTED = "spatialformer_weighted"
+"""All candidates, each in proportion to its score: what a cell's surroundings are made of."""
+
 SLIDE, REACH, CELLS = "slide", "reach", "cells"
 """Sets of candidates: all cells of the slide (weighted), those within reach, all dissociated."""
 
@@ -318,14 +321,24 @@ def _step(
     places = np.bincount(own.row, predicted, len(own.query)).astype(np.float64)
     if selection.threshold is None:
         places = np.full(len(own.query), float(selection.k))
-    mass = {name: best_mass(score[kept], own, places) for name, score in scores.items()}
-    mass[MODEL] = predicted
+    mass = {MODEL: predicted, WEIGHTED: _weighted_mass(scores[MODEL][kept], own, places)}
+    baselines = {name: score[kept] for name, score in scores.items() if name != MODEL}
+    mass |= {name: best_mass(score, own, places) for name, score in baselines.items()}
     return _Step(
         share,
         by_type(own.is_true.astype(np.float64)),
         {name: by_type(values) for name, values in mass.items()},
         {name: by_type(values * own.is_true) for name, values in mass.items()},
     )
+
+
+def _weighted_mass(score: FloatArray, candidates: Candidates, places: DoubleArray) -> DoubleArray:
+    value = expit(score.astype(np.float64)) * candidates.weight
+    total = np.bincount(candidates.row, value, len(candidates.query))
+    # Scores so low that all of them are 0 leave nothing to share out.
+    share = np.divide(places, total, out=np.zeros_like(places), where=total > 0)
+    mass: DoubleArray = value * share[candidates.row]
+    return mass
 
 
 def _joined(

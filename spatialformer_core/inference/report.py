@@ -11,6 +11,7 @@ from spatialformer_core.inference.colocalise import (
     CELLS,
     MODEL,
     REACH,
+    WEIGHTED,
     Colocalisation,
     ColocaliseSettings,
 )
@@ -98,23 +99,30 @@ def _number(value: float) -> float | None:
 
 def _verdict(facts: dict[str, Any], result: Colocalisation, settings: ColocaliseSettings) -> str:
     head = facts["headline"][REACH]
-    others = [m for m in result.methods if m != MODEL and head[m]["recall"]["value"] is not None]
-    own = head[MODEL]["recall"]["value"]
-    if own is None or not others:
-        return "No query cell has a neighbour: nothing can be said."
-    best = max(others, key=lambda m: head[m]["recall"]["value"])
-    table = result.tables[REACH].differences
-    row = table[(table["method"] == best) & (table["metric"] == "recall")].iloc[0]
+    trivial = [m for m in result.methods if m not in (MODEL, WEIGHTED)]
+    if head[MODEL]["recall"]["value"] is None or head[MODEL]["jsd"]["value"] is None:
+        return "No query cell has a neighbour or a prediction: nothing can be said."
     what = (
-        f"its {settings.selection.k} best candidates"
+        f"the {settings.selection.k} best candidates of each cell"
         if settings.selection.threshold is None
-        else f"candidates of a score of at least {settings.selection.threshold:g}"
+        else f"the candidates of a score of at least {settings.selection.threshold:g}"
     )
-    bounds = ""
-    if np.isfinite(row["low"]):
-        bounds = f" ({row['low']:+.3f} to {row['high']:+.3f})"
+    best = max(trivial, key=lambda m: head[m]["recall"]["value"])
+    nearest = min(trivial, key=lambda m: head[m]["jsd"]["value"])
     return (
-        f"Among the cells within {settings.candidates.reach_um:g} um, {what} of each cell hold "
-        f"{own:.1%} of its true neighbours; the best trivial answer, {best}, holds "
-        f"{head[best]['recall']['value']:.1%}; difference {row['difference']:+.3f}{bounds}."
+        f"Among the cells within {settings.candidates.reach_um:g} um, {what} hold "
+        f"{head[MODEL]['recall']['value']:.1%} of its true neighbours, by the best trivial answer "
+        f"({best}) {head[best]['recall']['value']:.1%}: {_difference(result, best, 'recall')}. "
+        f"Their types lie {head[MODEL]['jsd']['value']:.3f} (JSD) from those of the true ones, by "
+        f"the best trivial answer ({nearest}) {head[nearest]['jsd']['value']:.3f}: "
+        f"{_difference(result, nearest, 'jsd')}."
     )
+
+
+def _difference(result: Colocalisation, method: str, metric: str) -> str:
+    table = result.tables[REACH].differences
+    row = table[(table["method"] == method) & (table["metric"] == metric)].iloc[0]
+    text = f"difference {row['difference']:+.3f}"
+    if not np.isfinite(row["low"]):
+        return text
+    return f"{text} ({row['low']:+.3f} to {row['high']:+.3f})"

@@ -11,6 +11,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "ingest": ("spatialformer_core.service.ingest", "run_ingest_job"),
     "screen": ("spatialformer_core.service.screen", "run_screen_job"),
     "evaluate": ("spatialformer_core.service.evaluate", "run_evaluate_job"),
+    "embed": ("spatialformer_core.service.embed", "run_embed_job"),
+    "colocalise": ("spatialformer_core.service.colocalise", "run_colocalise_job"),
     "gene-pairs": ("spatialformer_core.service.gene_pairs", "run_gene_pairs_job"),
 }
 

@@ -256,7 +256,26 @@ def test_type_frequency_is_what_is_expected(result):
         pairs = result.tables[scope].pairs
         found = pairs[pairs["source"] == "type_frequency"]
         np.testing.assert_allclose(found["ratio"], 1.0)
-    assert result.methods == ("spatialformer", "expression_cosine", "same_type", "type_frequency")
+    assert result.methods == (
+        "spatialformer",
+        "spatialformer_weighted",
+        "expression_cosine",
+        "same_type",
+        "type_frequency",
+    )
+
+
+def test_weighted_by_score_all_candidates_count(subject, result):
+    one = scorer()
+    encoded = one.encode(subject.tokens)
+    chance = 1 / (1 + np.exp(-one.score_grid(encoded, encoded).astype(np.float64)))
+    expected = np.zeros((3, 3))
+    for query in np.flatnonzero(subject.may_ask):
+        own = np.where(subject.eligible & (np.arange(N) != query), chance[query], 0)
+        expected[subject.types[query]] += np.bincount(subject.types, own, 3) / own.sum() * 15
+    pairs = result.tables["slide"].pairs
+    found = pairs[pairs["source"] == "spatialformer_weighted"]["observed"].to_numpy()
+    np.testing.assert_allclose(found.reshape(3, 3), expected, rtol=1e-5)
 
 
 def test_intervals_hold_the_values_and_are_drawn_from_blocks(result):
@@ -335,7 +354,7 @@ def test_same_type_and_prior_are_what_they_say(subject):
     assert rows["type_pair_prior", "recall", "all"] == rows["same_type", "recall", "all"]
     facts = colocalisation_facts(found, ALL_CELLS)
     assert facts["notes"] == []
-    assert "true neighbours; the best trivial answer" in facts["verdict"]
+    assert "of its true neighbours, by the best trivial answer" in facts["verdict"]
 
 
 def test_above_a_threshold_baselines_name_as_many(subject):

@@ -1,0 +1,222 @@
+"""Embeddings of stored slides and AnnData files: from a request to a table and its map."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from spatialformer_core import files
+from spatialformer_core.arrays import FloatArray
+from spatialformer_core.config import validate
+from spatialformer_core.progress import Cancel, Progress, check, never, silent, staged
+from spatialformer_core.service.checkpoints import checkpoint_folder
+from spatialformer_core.service.model_cells import (
+    ModelCells,
+    ModelCellsRequest,
+    open_cells,
+    provenance,
+    read_result_table,
+    shown_to,
+    write_table,
+)
+from spatialformer_core.slides import SlideStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spatialformer_core.inference import EmbedSettings, ModelInput
+    from spatialformer_core.model import Checkpoint
+
+TABLE, FACTS = "embedding.parquet", "embedding.json"
+GROUP, UMAP = "group:", ("umap_1", "umap_2")
+_MIN_UMAP = 10
+_UMAP_NEIGHBOURS = 15
+
+
+class EmbedRequest(ModelCellsRequest):
+    """What is embedded; stored with its result.
+
+    Attributes
+    ----------
+    level
+        ``cell``: the CLS state of every cell. ``gene``: the mean state of every gene.
+    precision
+        ``bfloat16`` is faster on devices that have it, and coarser.
+    n_umap
+        Cells that the map (UMAP) of a cell embedding is drawn of, at most; 0 for no map. Cells
+        that fail quality control are not on it.
+    seed
+        Of the choice of cells for the map, and of the map.
+    """
+
+    level: Literal["cell", "gene"] = "cell"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    n_umap: int = Field(default=0, ge=0, le=100_000)
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingView:
+    """A finished embedding for a page.
+
+    Attributes
+    ----------
+    table
+        ``cell_id passes_qc umap_1 umap_2`` and a column ``group:NAME`` per grouping; the map is
+        NaN for cells that are not on it. At gene level ``gene n_cells``.
+    vectors
+        Shape ``(rows, dim)``.
+    info
+        See ``embedding.json``.
+    """
+
+    table: pd.DataFrame
+    vectors: FloatArray
+    info: dict[str, Any]
+
+
+def run_embed_job(params: dict[str, Any], out: Path, progress: Progress, cancel: Cancel) -> None:
+    """Carry out a queued embedding; ``params`` is an `EmbedRequest` as JSON."""
+    request = validate(EmbedRequest, params, "embed")
+    store = SlideStore(files.home())
+    folder = checkpoint_folder(files.home(), request.checkpoint_id)
+    cells = open_cells(store, request)
+    run_embedding(cells, request, folder, out, progress=progress, cancel=cancel)
+
+
+def run_embedding(
+    cells: ModelCells,
+    request: EmbedRequest,
+    checkpoint: Path,
+    out: Path,
+    *,
+    progress: Progress = silent,
+    cancel: Cancel = never,
+) -> dict[str, Any]:
+    """Embed cells or genes and write table and facts into an existing folder.
+
+    Returns
+    -------
+    dict
+        The facts (``embedding.json``).
+
+    Raises
+    ------
+    SpatialFormerError
+        If the checkpoint knows too little of the genes, or the sample is not known.
+    Cancelled
+        If the user cancels.
+    """
+    from spatialformer_core.inference import EmbedSettings
+
+    progress(0.0, 1.0, "Reading the checkpoint and the cells")
+    loaded, data = shown_to(cells, checkpoint, request)
+    check(cancel)
+    settings = EmbedSettings(meta=request.meta, precision=request.precision)
+    last = 0.7 if request.n_umap else 0.95
+    watch = (staged(progress, 0.05, last), cancel)
+    if request.level == "gene":
+        frame, n_dims = _genes(loaded, data, settings, watch)
+    else:
+        frame, n_dims = _cells(cells, loaded, data, settings, watch)
+        if request.n_umap:
+            progress(last, 1.0, "Drawing the map")
+            check(cancel)
+            _add_map(frame, cells, request)
+    facts = provenance(cells, loaded, data, request)
+    facts |= {"level": request.level, "n_rows": len(frame), "n_dims": n_dims}
+    write_table(out / TABLE, frame)
+    files.write_json(out / FACTS, facts)
+    progress(1.0, 1.0, "Done")
+    return facts
+
+
+def embedding_result(folder: Path) -> EmbeddingView:
+    """Read a finished embedding.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the folder holds none.
+    """
+    frame = read_result_table(folder, TABLE)
+    info = files.read_json(folder / FACTS)
+    names = _columns(int(info["n_dims"]))
+    vectors = frame[names].to_numpy(np.float32)
+    return EmbeddingView(frame.drop(columns=names), vectors, info)
+
+
+def _columns(n_dims: int) -> list[str]:
+    return [f"e{k:04d}" for k in range(n_dims)]
+
+
+def _cells(
+    cells: ModelCells,
+    loaded: Checkpoint,
+    data: ModelInput,
+    settings: EmbedSettings,
+    watch: tuple[Progress, Cancel],
+) -> tuple[pd.DataFrame, int]:
+    import pandas as pd
+
+    from spatialformer_core.inference import cls_states
+
+    states = cls_states(
+        loaded.model, data.cells, settings=settings, progress=watch[0], cancel=watch[1]
+    )
+    frame = pd.DataFrame({"cell_id": cells.cell_ids, "passes_qc": cells.passes_qc})
+    for key, groups in cells.groups.items():
+        frame[f"{GROUP}{key}"] = pd.Categorical.from_codes(
+            groups.codes.astype(np.int32), list(groups.categories)
+        )
+    vectors = pd.DataFrame(states, columns=_columns(states.shape[1]))
+    return pd.concat([frame, vectors], axis=1), states.shape[1]
+
+
+def _genes(
+    loaded: Checkpoint,
+    data: ModelInput,
+    settings: EmbedSettings,
+    watch: tuple[Progress, Cancel],
+) -> tuple[pd.DataFrame, int]:
+    import pandas as pd
+
+    from spatialformer_core.inference import gene_means
+
+    found = gene_means(
+        loaded.model, data.cells, settings=settings, progress=watch[0], cancel=watch[1]
+    )
+    names = [loaded.vocabulary.tokens[token] for token in found.tokens]
+    frame = pd.DataFrame({"gene": names, "n_cells": found.n_cells})
+    n_dims = found.mean.shape[1]
+    return pd.concat([frame, pd.DataFrame(found.mean, columns=_columns(n_dims))], axis=1), n_dims
+
+
+def _add_map(frame: pd.DataFrame, cells: ModelCells, request: EmbedRequest) -> None:
+    """Add the two columns of the map, NaN for cells that are not on it."""
+    rows = np.flatnonzero(cells.passes_qc)
+    if len(rows) > request.n_umap:
+        rng = np.random.default_rng(request.seed)
+        rows = np.sort(rng.choice(rows, request.n_umap, replace=False))
+    place = np.full((len(frame), 2), np.nan, np.float32)
+    if len(rows) >= _MIN_UMAP:
+        names = [name for name in frame if name.startswith("e") and name[1:].isdigit()]
+        place[rows] = _umap(frame[names].to_numpy(np.float32)[rows], request.seed)
+    for k, name in enumerate(UMAP):
+        frame.insert(2 + k, name, place[:, k])
+
+
+def _umap(vectors: FloatArray, seed: int) -> FloatArray:
+    with warnings.catch_warnings():
+        # It tells about its own optional parts and about the thread that a seed costs.
+        warnings.simplefilter("ignore")
+        import umap
+
+        neighbours = min(_UMAP_NEIGHBOURS, len(vectors) - 1)
+        mapped = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
+        return np.asarray(mapped.fit_transform(vectors), np.float32)
