@@ -35,6 +35,7 @@ else:
         [
             st.Page("pages/slides.py", title="Slides", icon=":material/stacks:", default=True),
             st.Page("pages/tissue.py", title="Tissue", icon=":material/blur_on:"),
+            st.Page("pages/gene_pairs.py", title="Gene pairs", icon=":material/join_inner:"),
             st.Page("pages/perturbation.py", title="Perturbation", icon=":material/science:"),
             st.Page("pages/models.py", title="Models", icon=":material/model_training:"),
             st.Page("pages/jobs.py", title="Jobs", icon=":material/pending_actions:"),

@@ -33,11 +33,22 @@ def _screen(params: dict[str, Any]) -> str:
     return f"{types} · {_slides(params)} · {where}"
 
 
+def _gene_pairs(params: dict[str, Any]) -> str:
+    groups = (params.get("settings") or {}).get("groups")
+    within = params.get("within")
+    what = f"{groups[0]} against {groups[1]}" if groups else f"pairs by {params.get('groupby')}"
+    return f"{what} · {_slides(params)}" + (f" · within {within[1]}" if within else "")
+
+
 def _ingest(params: dict[str, Any]) -> str:
     return f"Reading {params.get('name', 'slide')}"
 
 
-_TITLES: dict[str, Callable[[dict[str, Any]], str]] = {"ingest": _ingest, "screen": _screen}
+_TITLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "ingest": _ingest,
+    "screen": _screen,
+    "gene-pairs": _gene_pairs,
+}
 
 
 def title(job: Job) -> str:
@@ -50,6 +61,8 @@ def result_link(job: Job) -> None:
     """Draw the link to the page that shows a job's result, if one does."""
     if job.kind == "screen":
         query, page, label = {"screen": job.id}, "pages/perturbation.py", "Open the screen"
+    elif job.kind == "gene-pairs":
+        query, page, label = {"pairs": job.id}, "pages/gene_pairs.py", "Open the gene pairs"
     elif job.kind == "ingest":
         named = [m.slide_id for m in services().slides() if m.name == job.params.get("name")]
         if not named:

@@ -29,6 +29,7 @@ from spatialformer_core.progress import Cancel, Progress, check, never, silent
 from spatialformer_core.stats import (
     MIN_PER_UNIT,
     CellUnits,
+    Placed,
     TTest,
     UnitCounts,
     adjusted_shares,
@@ -77,10 +78,28 @@ class _Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class _Contrast:
+class Contrast:
+    """One comparison: ``side`` is 0 for the group, 1 for the reference, -1 for neither."""
+
     group: str
     reference: str
     side: NDArray[np.int8]
+
+
+def planned_units(
+    grouping: Grouping, placed: Placed, settings: GenePairSettings
+) -> list[tuple[Contrast, CellUnits]]:
+    """Return the comparisons that would be made, and in which replicate units.
+
+    Raises
+    ------
+    SpatialFormerError
+        If a group does not exist or has fewer than 10 cells.
+    """
+    return [
+        (contrast, choose_cell_units(contrast.side, placed, settings.unit))
+        for contrast in _contrasts(grouping, settings)
+    ]
 
 
 def compare_groups(
@@ -126,7 +145,7 @@ def compare_groups(
     return GenePairResult(table, info, _genes(frame))
 
 
-def _contrasts(grouping: Grouping, settings: GenePairSettings) -> Iterator[_Contrast]:
+def _contrasts(grouping: Grouping, settings: GenePairSettings) -> Iterator[Contrast]:
     names = grouping.categories
     sizes = np.bincount(grouping.codes[grouping.codes >= 0], minlength=len(names))
     present = [name for name, size in zip(names, sizes, strict=True) if size >= MIN_PER_UNIT]
@@ -143,7 +162,7 @@ def _contrasts(grouping: Grouping, settings: GenePairSettings) -> Iterator[_Cont
         for name in present:
             is_group = grouping.codes == names.index(name)
             side = np.where(is_group, 0, np.where(grouping.codes >= 0, 1, -1))
-            yield _Contrast(name, REST, side.astype(np.int8))
+            yield Contrast(name, REST, side.astype(np.int8))
         return
     if chosen[0] == chosen[1]:
         raise SpatialFormerError("A group cannot be compared with itself.")
@@ -156,7 +175,7 @@ def _contrasts(grouping: Grouping, settings: GenePairSettings) -> Iterator[_Cont
             )
     one, other = (grouping.codes == names.index(name) for name in chosen)
     side = np.where(one, 0, np.where(other, 1, -1))
-    yield _Contrast(chosen[0], chosen[1], side.astype(np.int8))
+    yield Contrast(chosen[0], chosen[1], side.astype(np.int8))
 
 
 def _frame(cells: PairCells, settings: GenePairSettings) -> _Frame:
@@ -179,7 +198,7 @@ def _frame(cells: PairCells, settings: GenePairSettings) -> _Frame:
 
 
 def _compare(
-    frame: _Frame, contrast: _Contrast, units: CellUnits, settings: GenePairSettings
+    frame: _Frame, contrast: Contrast, units: CellUnits, settings: GenePairSettings
 ) -> pd.DataFrame:
     import pandas as pd
 

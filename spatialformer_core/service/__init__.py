@@ -16,6 +16,12 @@ from spatialformer_core.service.tissue import QcReport, Retention
 
 if TYPE_CHECKING:
     from spatialformer_core.perturbation import ScreenEstimate, ScreenRequest
+    from spatialformer_core.service.gene_pair_view import (
+        GenePairEstimate,
+        GenePairView,
+        PairNetwork,
+    )
+    from spatialformer_core.service.gene_pairs import GenePairRequest
     from spatialformer_core.service.screen import ScreenView
     from spatialformer_core.slides import Roi, Slide, SlideMeta
     from spatialformer_core.vocabulary import Coverage, CoverageReport
@@ -23,6 +29,10 @@ if TYPE_CHECKING:
 _LAZY = {
     "Coverage": "spatialformer_core.vocabulary",
     "CoverageReport": "spatialformer_core.vocabulary",
+    "GenePairEstimate": "spatialformer_core.service.gene_pair_view",
+    "GenePairRequest": "spatialformer_core.service.gene_pairs",
+    "GenePairView": "spatialformer_core.service.gene_pair_view",
+    "PairNetwork": "spatialformer_core.service.gene_pair_view",
     "Roi": "spatialformer_core.slides",
     "ScreenEstimate": "spatialformer_core.perturbation",
     "ScreenRequest": "spatialformer_core.perturbation",
@@ -36,8 +46,12 @@ __all__ = [
     "CheckpointInfo",
     "Coverage",
     "CoverageReport",
+    "GenePairEstimate",
+    "GenePairRequest",
+    "GenePairView",
     "Job",
     "Limits",
+    "PairNetwork",
     "QcReport",
     "QcThresholds",
     "ResultFile",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from spatialformer_core.perturbation import ScreenEstimate, ScreenRequest
+    from spatialformer_core.service.gene_pair_view import GenePairDesk
     from spatialformer_core.service.pull import Official
     from spatialformer_core.service.screen import ScreenView
     from spatialformer_core.slides import Roi, Slide, SlideMeta, SlideStore
@@ -265,6 +266,13 @@ class Services:
         if job.kind != "screen":
             raise SpatialFormerError(f"Job {job_id} is no screen but of kind {job.kind!r}.")
         return screen.screen_result(self.queue.result(job_id))
+
+    @property
+    def gene_pairs(self) -> GenePairDesk:
+        """Use-cases of comparisons of gene pairs."""
+        from spatialformer_core.service.gene_pair_view import GenePairDesk
+
+        return GenePairDesk(self.store, self.queue, self._submit)
 
     # -------------------------------------------------------------------- jobs
 

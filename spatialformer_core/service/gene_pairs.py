@@ -94,8 +94,8 @@ def run_gene_pairs(
     if len(set(request.slide_ids)) < len(request.slide_ids):
         raise SpatialFormerError("A slide is named twice.", where=", ".join(request.slide_ids))
     slides = [store.open(slide_id) for slide_id in request.slide_ids]
-    labels = [_labels(slide, request.groupby) for slide in slides]
-    kept = [_kept(slide, request.within) for slide in slides]
+    labels = [cell_labels(slide, request.groupby) for slide in slides]
+    kept = [kept_cells(slide, request.within) for slide in slides]
     parts, nulls = [], []
     for number, slide in enumerate(slides):
         check(cancel)
@@ -108,7 +108,7 @@ def run_gene_pairs(
     chosen = [names[mask] for names, mask in zip(labels, kept, strict=True)]
     result = compare_groups(
         cells,
-        _grouping(request.groupby, chosen),
+        make_grouping(request.groupby, chosen),
         settings,
         progress=staged(progress, 0.6, 0.97),
         cancel=cancel,
@@ -132,16 +132,21 @@ def stored_cooccurrence(
     It lies beside the slide, under a name that follows from the settings, the slide's time of
     ingest and our version: a slide that was ingested again is measured again.
     """
-    facts = [settings.model_dump(mode="json"), slide.meta.created, __version__]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    folder = slide.user_folder / _STORED / digest[:16]
+    folder = cooccurrence_folder(slide, settings)
     if not files.is_complete(folder):
         with files.atomic_directory(folder, replace=True) as partial:
             write_cooccurrence(slide, settings, partial, progress=progress, cancel=cancel)
     return folder
 
 
-def _labels(slide: Slide, groupby: str) -> NDArray[np.str_]:
+def cooccurrence_folder(slide: Slide, settings: CooccurrenceSettings) -> Path:
+    """Return where a slide's co-occurrence lies once it is measured."""
+    facts = [settings.model_dump(mode="json"), slide.meta.created, __version__]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return slide.user_folder / _STORED / digest[:16]
+
+
+def cell_labels(slide: Slide, groupby: str) -> NDArray[np.str_]:
     """Return the group of every cell by name, empty for none, shape ``(n_cells,)``."""
     if groupby not in slide.group_keys and groupby in SampleMetadata.model_fields:
         value = str(getattr(slide.meta.sample, groupby))
@@ -151,12 +156,13 @@ def _labels(slide: Slide, groupby: str) -> NDArray[np.str_]:
     return names[np.asarray(groups.codes)]
 
 
-def _kept(slide: Slide, within: tuple[str, str] | None) -> BoolArray:
+def kept_cells(slide: Slide, within: tuple[str, str] | None) -> BoolArray:
+    """Return the cells that pass QC and are of the group asked for, shape ``(n_cells,)``."""
     kept = np.array(slide.passes_qc)
     if within is None:
         return kept
     key, name = within
-    chosen: BoolArray = kept & (_labels(slide, key) == name)
+    chosen: BoolArray = kept & (cell_labels(slide, key) == name)
     if not chosen.any():
         raise SpatialFormerError(
             f"No cell of group {name[:60]!r} passes quality control.",
@@ -166,7 +172,8 @@ def _kept(slide: Slide, within: tuple[str, str] | None) -> BoolArray:
     return chosen
 
 
-def _grouping(key: str, labels: Sequence[NDArray[np.str_]]) -> Grouping:
+def make_grouping(key: str, labels: Sequence[NDArray[np.str_]]) -> Grouping:
+    """Return the groups of the joined cells of all slides."""
     from spatialformer_core.gene_pairs import Grouping
 
     joined = np.concatenate(labels)

@@ -1,0 +1,87 @@
+"""What a comparison of gene pairs will do and cost, shown before it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from pages.ui import cards
+from pages.ui.session import OWNER, errors_shown, link, remember, services
+from pages.ui.text import compact, count, duration, plural
+
+if TYPE_CHECKING:
+    from spatialformer_core.service import GenePairEstimate, GenePairRequest
+
+
+@st.cache_data(show_spinner=False, max_entries=64, ttl=60)
+def _cached(
+    request_json: str, created: tuple[str, ...], _request: GenePairRequest
+) -> GenePairEstimate:
+    return services().gene_pairs.estimate(_request)
+
+
+def _estimate(request: GenePairRequest) -> GenePairEstimate:
+    created = tuple(services().slide(slide_id).meta.created for slide_id in request.slide_ids)
+    with st.spinner("Counting cells and replicates …"):
+        return _cached(request.model_dump_json(), created, request)
+
+
+def _units(estimate: GenePairEstimate) -> None:
+    frame = pd.DataFrame(list(estimate.comparisons))
+    frame["no_p_reason"] = frame["no_p_reason"].fillna("")
+    with st.expander("Comparisons and their replicates", icon=":material/grid_view:"):
+        st.dataframe(
+            frame,
+            hide_index=True,
+            height=min(38 * (len(frame) + 1), 300),
+            column_config={
+                "cells_group": st.column_config.NumberColumn("cells", format="localized"),
+                "cells_reference": st.column_config.NumberColumn("of ref.", format="localized"),
+                "n_units": "units",
+                "no_p_reason": "why no p-value",
+            },
+        )
+
+
+def _reach(estimate: GenePairEstimate) -> None:
+    n, of = estimate.with_p, len(estimate.comparisons)
+    if n == of:
+        st.success(
+            "**p-values are possible** in every comparison; they are about the tissue given.",
+            icon=":material/check_circle:",
+        )
+        return
+    reason = next(row["no_p_reason"] for row in estimate.comparisons if row["no_p_reason"])
+    how_many = "**Effects and intervals, no p-values.**" if not n else f"**{n} of {of} have p.**"
+    st.info(f"{how_many} {reason}", icon=":material/info:")
+
+
+def panel(request: GenePairRequest | None) -> None:
+    """Draw the estimate and the start button."""
+    st.markdown("##### Before you start")
+    if request is None:
+        st.caption("Choose what to compare; size, replicates and time appear here.")
+        return
+    with errors_shown():
+        estimate = _estimate(request)
+        new = estimate.slides_to_measure
+        first = f"Co-occurrence of {plural(new, 'slide')} is measured first, once; " if new else ""
+        cards.figures(
+            [
+                ("cells", compact(estimate.cells), "Cells that pass QC and are compared."),
+                ("comparisons", count(len(estimate.comparisons)), "A group and its reference."),
+                (
+                    "time",
+                    duration(estimate.seconds),
+                    f"{first}rough, on one idle core; a busy machine takes longer.",
+                ),
+            ]
+        )
+        _reach(estimate)
+        if st.button("Compare", type="primary", icon=":material/play_arrow:", width="stretch"):
+            link("pairs", services().gene_pairs.start(request, OWNER))
+            remember("The comparison is started.")
+            st.rerun()
+        _units(estimate)

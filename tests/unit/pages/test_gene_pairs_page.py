@@ -1,0 +1,168 @@
+"""The page Gene pairs: without a slide, from form to table, and what goes wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.ui import pair_charts
+from spatialformer_core.config import QcThresholds, SampleMetadata
+from spatialformer_core.jobs import run_job
+from spatialformer_core.progress import silent
+from spatialformer_core.service import facade, open_services
+from spatialformer_core.service.gene_pair_view import PairNetwork, group_choices
+from spatialformer_core.service.kinds import resolve
+
+
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch):
+    monkeypatch.setattr(facade, "ensure_worker", lambda home: True)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, source, app_slide):
+    """Two slides of two donors, read from the same source."""
+    from spatialformer_core.slides import ingest
+
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, donor in (("First", "P1"), ("Second", "P2")):
+        sample = SampleMetadata(**{**app_slide.SAMPLE, "donor": donor})
+        ingest(source, open_services(folder).store, name=name, sample=sample, qc=QcThresholds())
+    return folder
+
+
+@pytest.fixture
+def services(home, monkeypatch):
+    monkeypatch.setenv("SPATIALFORMER_HOME", str(home))
+    return open_services(home)
+
+
+def open_pairs(root, **query):
+    at = AppTest.from_file(str(root / "app.py"), default_timeout=60)
+    at.query_params.update(query)
+    at.switch_page("pages/gene_pairs.py").run()
+    assert not at.exception, [e.message for e in at.exception]
+    return at
+
+
+def test_empty(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPATIALFORMER_HOME", str(tmp_path))
+    at = open_pairs(root)
+    assert any("No slide to compare" in m.value for m in at.markdown)
+    assert not at.error
+
+
+def test_a_broken_config_is_a_sentence(root, tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").write_text("slide_rots: []\n")
+    monkeypatch.setenv("SPATIALFORMER_HOME", str(tmp_path))
+    (error,) = open_pairs(root).error
+    assert "slide_rots" in error.value
+
+
+def test_from_form_to_table(services, root):
+    at = open_pairs(root, slide="first")
+    at.number_input(key="pairs-radius").set_value(12.0)
+    at.number_input(key="pairs-permutations").set_value(0)
+    at.radio(key="pairs-how").set_value("Two groups with each other").run()
+    assert not [b for b in at.button if b.label == "Compare"]
+    at.selectbox(key="pairs-Group-cell_type").set_value("T cell")
+    at.selectbox(key="pairs-Reference-cell_type").set_value("B cell").run()
+    assert not at.error, at.error[0].value
+    assert {m.label: m.value for m in at.metric}["comparisons"] == "1"
+    next(b for b in at.button if b.label == "Compare").click().run()
+    assert not at.error, at.error[0].value
+    job = services.jobs("local")[0]
+    assert job.params["settings"]["groups"] == ["T cell", "B cell"]
+    assert job.params["cooccurrence"]["radius_um"] == 12.0
+    run_job(services.queue, job.id, resolve, silent)
+    at = open_pairs(root, pairs=job.id)
+    assert not at.error, at.error[0].value
+    assert any("describes this section only" in warning.value for warning in at.warning)
+    table = next(f.value for f in at.dataframe if "share_group" in f.value)
+    assert len(table) == 66  # 12 genes, all of them in every cell
+    assert (table["share_group"] == 100).all()
+    assert {"CSV", "Parquet", "GraphML", "Notes", "Facts"} <= {
+        b.label for b in at.get("download_button")
+    }
+    at.text_input(key=f"pairs-gene-{job.id}").input("gene03").run()
+    table = next(f.value for f in at.dataframe if "share_group" in f.value)
+    assert len(table) == 11
+    at.text_input(key=f"pairs-gene-{job.id}").input("nothing").run()
+    assert any("No pair matches" in m.value for m in at.markdown)
+
+
+def test_types_without_enough_cells_say_so(services, root):
+    job_id = services.queue.submit("gene-pairs", {"slide_ids": ["first"], "groupby": "x"}, "local")
+    job = services.queue.claim("me", job_id)
+    services.queue.finish(job, "failed", "There is no grouping 'x'.")
+    at = open_pairs(root, pairs=job_id)
+    assert "There is no grouping 'x'." in at.error[0].value
+
+
+def test_others_results_are_not_shown(services, root):
+    theirs = services.queue.submit("gene-pairs", {"slide_ids": ["first"], "groupby": "x"}, "bob")
+    (error,) = open_pairs(root, pairs=theirs).error
+    assert "no job" in error.value
+
+
+def test_donors_are_a_choice_only_where_they_differ(services):
+    first, second = (services.slide(name).meta for name in ("first", "second"))
+    assert group_choices([first]) == ("cell_type",)
+    assert group_choices([first, second]) == ("cell_type", "donor")
+    assert services.gene_pairs.groups(["first", "second"], "donor") == ("P1", "P2")
+
+
+def many(q=0.01):
+    """Three pairs in two groups; pair A|B belongs to group g, C|D to group h."""
+    rows = [("A|B", "g", 0.5), ("C|D", "g", -0.2), ("E|F", "g", 0.1)]
+    rows += [("A|B", "h", -0.3), ("C|D", "h", 0.4), ("E|F", "h", 0.2)]
+    table = pd.DataFrame(rows, columns=["pair", "group", "effect"])
+    table["reference"], table["q"] = "rest", q
+    table["share_group"] = table["effect"].abs()
+    table["low"], table["high"] = table["effect"] - 0.1, table["effect"] + 0.1
+    table["cells_with_pair"] = 5
+    return table
+
+
+def test_top_pairs_are_each_groups_own():
+    assert pair_charts.top_pairs(many(), 1) == ["A|B", "C|D"]
+    assert pair_charts.top_pairs(many(q=0.2), 1) == []
+    assert pair_charts.top_pairs(many(q=np.nan), 2) == ["A|B", "E|F", "C|D"]
+
+
+def test_heat_map_and_dots_hold_the_table():
+    figure = pair_charts.heatmap(many(), ["A|B", "C|D"])
+    np.testing.assert_allclose(figure.data[0].z, [[50, -30], [-20, 40]])
+    assert list(figure.data[0].x) == ["g", "h"]
+    dots = pair_charts.dots(many(), ["A|B"]).data[0]
+    np.testing.assert_allclose(dots.customdata, [50, 30])
+    np.testing.assert_allclose(dots.marker.color, [50, -30])
+
+
+def test_one_comparison_shows_both_sides():
+    table = many()[:3].assign(
+        reference="h", adjusted_group=0.6, adjusted_reference=0.1, share_reference=0.2
+    )
+    values, shares, _ = pair_charts.cells_of(table, ["A|B"])
+    np.testing.assert_allclose(values.loc["A|B", ["g", "h"]], [60, 10])
+    np.testing.assert_allclose(shares.loc["A|B", ["g", "h"]], [50, 20])
+
+
+def test_volcano_colours_what_is_significant():
+    drawn = {t.name: list(t.x) for t in pair_charts.volcano(many()[:3], 0.05).data}
+    assert drawn == {"fewer cells of the group": [-20], "more cells of the group": [50, 10]}
+    without = pair_charts.volcano(many(q=np.nan)[:3], 0.05)
+    assert [t.name for t in without.data] == ["other pairs"]
+    np.testing.assert_allclose(without.data[0].y, 0.2)
+
+
+def test_network_joins_the_pairs():
+    nodes = pd.DataFrame([("A", 0, 0, 9), ("B", 1, 1, 9)], columns=["gene", "x", "y", "cells"])
+    edges = pd.DataFrame(
+        [("A", "B", 0.5, 0.01)], columns=["gene_left", "gene_right", "effect", "q"]
+    )
+    line, genes = pair_charts.network(PairNetwork(nodes, edges, 1, "")).data
+    np.testing.assert_array_equal(line.x, [0, 1, np.nan])
+    assert list(genes.text) == ["A", "B"]
