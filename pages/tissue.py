@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.ui import cards, composition, rois, slide_cards, tissue_view
+from pages.ui import cards, composition, rois, slide_cards, tissue_view, view_link
 from pages.ui.session import (
     current_slide,
     errors_shown,
@@ -14,6 +14,7 @@ from pages.ui.session import (
     services,
     show_remembered,
 )
+from pages.ui.viewer.component import HEIGHT_PX
 
 if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
@@ -66,7 +67,7 @@ def _workspace(meta: SlideMeta, colour: str, genes: list[str]) -> None:
             rois.select(meta.slide_id, event.roi_id)
         if event is not None and event.kind == "roi":
             rois.select(meta.slide_id, rois.DRAWN)
-    with side, st.container(height=tissue_view.HEIGHT_PX, border=False), errors_shown():
+    with side, st.container(height=HEIGHT_PX, border=False), errors_shown():
         chosen = rois.panel(meta)
     with errors_shown():
         _composition(meta, chosen)
@@ -83,6 +84,7 @@ def main() -> None:
         left, right, beside = st.columns([1, 1.7, 1.2], gap="medium")
         with left:
             meta = tissue_view.choose_slide(slides, current_slide())
+        view_link.keep_for(meta.slide_id)
         look_at(meta.slide_id)
         with right:
             colour = tissue_view.choose_colour(meta)

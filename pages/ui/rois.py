@@ -12,7 +12,7 @@ from pages.ui import downloads
 from pages.ui.session import OWNER, errors_shown, remember, rerun, services
 from pages.ui.text import plural
 from pages.ui.tissue_view import VIEWER
-from pages.ui.viewer import drawn_polygon, forget_drawing
+from pages.ui.viewer import drawn_from, drawn_polygon, forget_drawing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +72,15 @@ def _save(slide_id: str, ring: Sequence[Sequence[float]], name: str) -> None:
         rerun()
 
 
+def _reshape(slide_id: str, ring: Sequence[Sequence[float]], roi: Roi) -> None:
+    with errors_shown():
+        services().reshape_roi(slide_id, roi.roi_id, _feature(slide_id, ring, roi.name))
+        _choose(slide_id, roi.roi_id)
+        remember(f"Region {roi.name} has its new outline.")
+        forget_drawing(VIEWER, slide_id)
+        rerun()
+
+
 def _save_drawn(meta: SlideMeta, rois: Sequence[Roi]) -> None:
     ring = drawn_polygon(VIEWER, meta.slide_id)
     if not ring:
@@ -80,6 +89,11 @@ def _save_drawn(meta: SlideMeta, rois: Sequence[Roi]) -> None:
             "A saved region can be screened on the page *Perturbation*."
         )
         return
+    origin = drawn_from(VIEWER, meta.slide_id)
+    for roi in (roi for roi in rois if roi.roi_id == origin):
+        label = f"Give {roi.name} this outline"
+        if st.button(label, type="primary", icon=":material/save:", width="stretch"):
+            _reshape(meta.slide_id, ring, roi)
     with st.form(f"save-{meta.slide_id}", border=True):
         name = st.text_input(
             "Name of the drawn region",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages.ui import view_link
 from pages.ui.routes import mint_token
 from pages.ui.session import OWNER, services
 from pages.ui.viewer import ViewerEvent, tissue_viewer
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
 
 VIEWER = "tissue-viewer"
-HEIGHT_PX = 640
+
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#B8A100")
 
 
@@ -39,25 +40,28 @@ def choose_slide(slides: Sequence[SlideMeta], wanted: str | None) -> SlideMeta:
 def choose_colour(meta: SlideMeta) -> str:
     """Draw the colour choice; return it as the viewer reads it (``group:KEY``, ``gene:NAME``)."""
     kinds = [*(["Cell type"] if meta.group_keys else []), "Gene", "Plain"]
+    genes = services().slide(meta.slide_id).genes
+    linked, name = view_link.colour(meta, genes) or (None, None)
     left, right = st.columns([1.1, 1])
     kind = left.segmented_control(
         "Colour cells by",
         kinds,
-        default=kinds[0],
+        default="Gene" if linked == "gene" else kinds[0],
         required=True,
         key=f"colour-kind-{meta.slide_id}",
         width="stretch",
     )
     if kind == "Cell type":
         keys = list(meta.group_keys)
-        first = keys.index(meta.default_group) if meta.default_group in keys else 0
-        name = right.selectbox("Grouping", keys, index=first, key=f"colour-group-{meta.slide_id}")
-        return f"group:{name}"
+        shown = name if linked == "group" else meta.default_group
+        first = keys.index(shown) if shown in keys else 0
+        key = right.selectbox("Grouping", keys, index=first, key=f"colour-group-{meta.slide_id}")
+        return f"group:{key}"
     if kind == "Gene":
         gene = right.selectbox(
             "Gene",
-            services().slide(meta.slide_id).genes,
-            index=None,
+            genes,
+            index=genes.index(name) if linked == "gene" and name else None,
             placeholder="Type a gene symbol",
             key=f"colour-gene-{meta.slide_id}",
             help="Counts per cell, 0 in grey. All genes of the slide's panel are listed.",
@@ -70,9 +74,11 @@ def choose_genes(meta: SlideMeta) -> list[str]:
     """Draw the choice of genes whose transcripts are shown in the picture."""
     if not meta.has_transcripts:
         return []
+    panel = services().slide(meta.slide_id).genes
     return st.multiselect(
         "Transcripts of",
-        services().slide(meta.slide_id).genes,
+        panel,
+        default=view_link.genes_of(panel),
         max_selections=MAX_GENES,
         placeholder="Type gene symbols",
         key=f"transcripts-{meta.slide_id}",
@@ -100,7 +106,7 @@ def show(
         token=mint_token(OWNER, meta.slide_id),
         color_by=colour,
         genes=genes,
+        view=view_link.view(meta),
         rois=features(meta.slide_id, selected),
-        height=HEIGHT_PX,
         key=VIEWER,
     )

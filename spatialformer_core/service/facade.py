@@ -169,6 +169,10 @@ class Services:
         del owner  # regions belong to the slide; every user of the home folder sees them
         return rois.save_roi(self.slide(slide_id), geojson, name, self.config.limits)
 
+    def reshape_roi(self, slide_id: str, roi_id: str, geojson: str | dict[str, Any]) -> Roi:
+        """Give a saved region another outline (GeoJSON in um)."""
+        return rois.reshape_roi(self.slide(slide_id), roi_id, geojson, self.config.limits)
+
     def delete_roi(self, slide_id: str, roi_id: str) -> None:
         """Delete a saved region."""
         self.slide(slide_id).delete_roi(roi_id)

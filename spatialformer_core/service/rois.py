@@ -34,14 +34,8 @@ def save_roi(slide: Slide, geojson: str | dict[str, Any], name: str, limits: Lim
         If it is not exactly one valid region on the slide, or the name is empty or taken.
     """
     label = _new_name(slide, name)
-    drawn = _parsed(slide, geojson, limits)
-    if len(drawn) != 1:
-        raise SpatialFormerError(
-            f"{len(drawn)} regions were given, one can be saved under a name.",
-            fix="Import several as a file.",
-        )
-    unit = label if drawn[0].unit == drawn[0].name else drawn[0].unit
-    roi = replace(drawn[0], name=label, unit=unit)
+    drawn = _one(slide, geojson, limits)
+    roi = replace(drawn, name=label, unit=label if drawn.unit == drawn.name else drawn.unit)
     _add(slide, [roi], limits)
     return roi
 
@@ -59,6 +53,20 @@ def rename_roi(slide: Slide, roi_id: str, name: str) -> Roi:
         return old
     label = _new_name(slide, name)
     new = replace(old, name=label, unit=label if old.unit == old.name else old.unit)
+    slide.save_roi(new)
+    return new
+
+
+def reshape_roi(slide: Slide, roi_id: str, geojson: str | dict[str, Any], limits: Limits) -> Roi:
+    """Give a saved region another outline; name, unit and id stay.
+
+    Raises
+    ------
+    SpatialFormerError
+        If there is no such region, or the outline is not exactly one valid region on the slide.
+    """
+    old = find_roi(slide, roi_id)
+    new = replace(old, polygon=_one(slide, geojson, limits).polygon)
     slide.save_roi(new)
     return new
 
@@ -106,6 +114,16 @@ def export_rois(slide: Slide) -> str:
     from spatialformer_core.slides import to_geojson
 
     return json.dumps(to_geojson(slide.rois()), indent=1, ensure_ascii=False)
+
+
+def _one(slide: Slide, geojson: str | dict[str, Any], limits: Limits) -> Roi:
+    drawn = _parsed(slide, geojson, limits)
+    if len(drawn) != 1:
+        raise SpatialFormerError(
+            f"{len(drawn)} regions were given, one can be saved under a name.",
+            fix="Import several as a file.",
+        )
+    return drawn[0]
 
 
 def _parsed(slide: Slide, geojson: str | dict[str, Any], limits: Limits) -> list[Roi]:

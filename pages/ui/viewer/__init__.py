@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from pages.ui.viewer.component import (
     ViewerEvent,
+    drawn_from,
     drawn_polygon,
     forget_drawing,
     parse_event,
     tissue_viewer,
 )
 
-__all__ = ["ViewerEvent", "drawn_polygon", "forget_drawing", "parse_event", "tissue_viewer"]
+__all__ = [
+    "ViewerEvent",
+    "drawn_from",
+    "drawn_polygon",
+    "forget_drawing",
+    "parse_event",
+    "tissue_viewer",
+]

@@ -16,6 +16,7 @@ import streamlit as st
 
 from pages.ui.viewer.bundle import PREFIX, bundle_url
 
+HEIGHT_PX = 640
 MAX_VERTICES = 2000
 """The browser simplifies what is drawn to 500 vertices; more than this is no drawing of ours."""
 
@@ -54,7 +55,7 @@ class ViewerEvent:
     polygon
         Vertices in um, open ring, empty unless ``kind`` is ``roi``.
     roi_id
-        Identifier of the region for ``select``.
+        Region of ``select``; with ``roi`` the saved region whose corners were moved, if any.
     """
 
     kind: EventKind
@@ -74,7 +75,7 @@ def tissue_viewer(
     color_by: str,
     genes: Sequence[str] = (),
     rois: Sequence[Mapping[str, Any]] = (),
-    height: int = 640,
+    view: Mapping[str, float] | None = None,
     key: str,
 ) -> ViewerEvent | None:
     """Show a slide; return what the user did since the last run.
@@ -92,8 +93,8 @@ def tissue_viewer(
     rois
         GeoJSON features in um: ``id`` (or property ``id``), properties ``name``, ``color`` and
         ``selected`` (true: highlighted).
-    height
-        Height in CSS pixels.
+    view
+        Place to begin with: ``x``, ``y`` (um) and ``zoom`` (pixels per um as a power of two).
     key
         Key of the component; `drawn_polygon` and `forget_drawing` take the same.
 
@@ -111,7 +112,8 @@ def tissue_viewer(
         "genes": list(genes),
         "rois": [dict(roi) for roi in rois],
         "draft": st.session_state.get(_draft_key(key, slide_id)),
-        "height": height,
+        "view": None if view is None else dict(view),
+        "height": HEIGHT_PX,
     }
     _component(bundle_url())(key=key, data=data, on_event_change=_ignore)
     return event
@@ -121,6 +123,12 @@ def drawn_polygon(key: str, slide_id: str) -> list[Point] | None:
     """Return the region that is drawn but not saved yet (um, open ring), None without one."""
     draft = st.session_state.get(_draft_key(key, slide_id))
     return [(x, y) for x, y in draft["polygon"]] if draft and draft["polygon"] else None
+
+
+def drawn_from(key: str, slide_id: str) -> str | None:
+    """Return the saved region that the drawn one was made from by moving corners."""
+    draft = st.session_state.get(_draft_key(key, slide_id))
+    return draft.get("of") if draft and draft["polygon"] else None
 
 
 def forget_drawing(key: str, slide_id: str) -> None:
@@ -154,7 +162,11 @@ def _take_event(key: str, slide_id: str) -> ViewerEvent | None:
     event = parse_event(raw)
     if event is not None and event.kind != "select":
         polygon = [list(point) for point in event.polygon] or None
-        st.session_state[_draft_key(key, slide_id)] = {"seq": seq, "polygon": polygon}
+        st.session_state[_draft_key(key, slide_id)] = {
+            "seq": seq,
+            "polygon": polygon,
+            "of": event.roi_id,
+        }
     return event
 
 
@@ -168,10 +180,13 @@ def parse_event(raw: Mapping[str, Any]) -> ViewerEvent | None:
     if kind == "clear":
         return ViewerEvent("clear")
     if kind == "select":
-        roi_id = raw.get("roi_id")
-        return ViewerEvent("select", roi_id=roi_id if isinstance(roi_id, str) else None)
+        return ViewerEvent("select", roi_id=_text(raw.get("roi_id")))
     polygon = _parse_polygon(raw.get("polygon")) if kind == "roi" else ()
-    return ViewerEvent("roi", polygon) if polygon else None
+    return ViewerEvent("roi", polygon, _text(raw.get("roi_id"))) if polygon else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _parse_polygon(value: Any) -> tuple[Point, ...]:

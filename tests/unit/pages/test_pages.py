@@ -329,3 +329,11 @@ def test_counts_are_short(value, expected):
 )
 def test_durations_are_said_as_people_do(seconds, expected):
     assert text.duration(seconds) == expected
+
+
+def test_a_link_opens_the_view_it_was_copied_from(loaded, root, app_slide):
+    asked = {"colour": "gene:GENE03", "genes": "GENE02,NOPE,GENE05", "x": "1", "y": "2"}
+    at = open_page("tissue", root, slide="small", **asked)
+    assert at.selectbox(key="colour-gene-small").value == "GENE03"
+    assert at.multiselect(key="transcripts-small").value == ["GENE02", "GENE05"]
+    assert not at.error

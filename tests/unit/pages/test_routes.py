@@ -218,6 +218,8 @@ def test_a_drawn_polygon_becomes_an_event():
     event = parse_event({"kind": "roi", "polygon": SQUARE})
     assert event.kind == "roi"
     assert event.polygon == ((0, 0), (9, 0), (9, 9.5))
+    assert event.roi_id is None
+    assert parse_event({"kind": "roi", "polygon": SQUARE, "roi_id": "r1"}).roi_id == "r1"
     assert parse_event({"kind": "clear"}).polygon == ()
     assert parse_event({"kind": "select", "roi_id": "r1"}).roi_id == "r1"
     assert parse_event({"kind": "select", "roi_id": 7}).roi_id is None

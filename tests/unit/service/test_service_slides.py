@@ -108,6 +108,21 @@ def test_cells_of_a_region(services):
     assert len(services.cells("tiny", None)) == 60
 
 
+def test_a_region_gets_another_outline_and_keeps_its_name_unit_and_id(services, home):
+    drawn = {"type": "Feature", "properties": {"unit": "lobe"}, "geometry": square(0, 0, 20, 20)}
+    roi = services.save_roi("tiny", json.dumps(drawn), "Rim", "ann")
+    services.reshape_roi("tiny", roi.roi_id, square(0, 0, 10, 20))
+    (saved,) = open_services(home).rois("tiny")
+    assert (saved.name, saved.unit, saved.roi_id) == ("Rim", "lobe", roi.roi_id)
+    assert saved.area_um2 == 200
+    bow_tie = {"type": "Polygon", "coordinates": [[[0, 0], [9, 9], [9, 0], [0, 9], [0, 0]]]}
+    with pytest.raises(SpatialFormerError):
+        services.reshape_roi("tiny", roi.roi_id, bow_tie)
+    with pytest.raises(SpatialFormerError, match="no region"):
+        services.reshape_roi("tiny", "nobody", square(0, 0, 10, 20))
+    assert open_services(home).rois("tiny") == [saved]
+
+
 def test_regions_are_saved_renamed_exported_imported_and_deleted(services, home):
     roi = services.save_roi("tiny", square(0, 0, 20, 20), "  Granuloma 1 ", "ann")
     assert (roi.name, roi.unit) == ("Granuloma 1", "Granuloma 1")

@@ -3,6 +3,7 @@
 const STORE = 'spatialformer.view.';
 const MOVE_MS = 180;
 export const MAX_ZOOM = 6;
+const OPENED = new Set();
 
 const calm = () => globalThis.matchMedia?.('(prefers-reduced-motion: reduce)').matches;
 
@@ -24,11 +25,22 @@ export class Camera {
     return { target: [(x0 + x1) / 2 + shift, (y0 + y1) / 2, 0], zoom, minZoom: zoom - 1.5, maxZoom: MAX_ZOOM };
   }
 
-  /** Begin where the user left this slide, else with the whole of it. */
-  start(bounds, width, height, inset) {
+  /** Begin where the link says, where the user left this slide, else with the whole of it. */
+  start(bounds, width, height, inset, linked) {
     const whole = this.fitted(bounds, width, height, inset);
-    this.state = { ...whole, ...this.restored(whole) };
+    const left = this.opened(linked, whole) ?? this.restored(whole);
+    this.state = { ...whole, ...left };
+    // A view of one's own is not fitted anew when the page takes its final size.
+    this.touched = left !== null;
     return this.state;
+  }
+
+  /** View of the link that the page was opened with; once, so that a rerun does not go back to it. */
+  opened(linked, whole) {
+    const sign = JSON.stringify([this.key, linked]);
+    if (!linked || OPENED.has(sign)) return null;
+    OPENED.add(sign);
+    return { target: [linked.x, linked.y, 0], zoom: Math.min(MAX_ZOOM, Math.max(whole.minZoom, linked.zoom)) };
   }
 
   restored(whole) {
@@ -38,7 +50,7 @@ export class Camera {
     } catch {
       // Nothing stored, or storage is forbidden: the whole slide is shown.
     }
-    return {};
+    return null;
   }
 
   set(state) {

@@ -22,7 +22,7 @@ export class DrawingTools {
     this.cursor = null;
     this.dragging = false;
     const listen = (type, handler) => box.addEventListener(type, (event) => {
-      if (this.tool !== 'pan' && (this.dragging || this.onCanvas(event))) handler(event);
+      if (this.tool !== 'pan' && this.tool !== 'edit' && (this.dragging || this.onCanvas(event))) handler(event);
     }, true);
     listen('pointerdown', (event) => this.down(event));
     listen('pointermove', (event) => this.move(event));

@@ -4,6 +4,7 @@ import { TileLayer } from '@deck.gl/geo-layers';
 import { BitmapLayer, PathLayer, ScatterplotLayer, SolidPolygonLayer } from '@deck.gl/layers';
 import { Matrix4 } from '@math.gl/core';
 
+import { ChannelBitmap, tintOf } from './channels.js';
 import { decodeOutlines } from './decode.js';
 
 /** Outlines replace points from here on (pixels per um as a power of two): a cell is 15 px wide. */
@@ -23,7 +24,7 @@ function matrixOf(affine) {
 /** um per pixel of an image, whatever its rotation. */
 const scaleOf = ([[a, b], [d, e]]) => Math.sqrt(Math.abs(a * e - b * d));
 
-export function imageLayer({ net, image, channel, opacity, tint, additive, onProblem, tileSize }) {
+export function imageLayer({ net, image, channel, opacity, look, onProblem, tileSize }) {
   const affine = image.um_from_px;
   const name = encodeURIComponent(image.name);
   return new TileLayer({
@@ -51,16 +52,17 @@ export function imageLayer({ net, image, channel, opacity, tint, additive, onPro
       const { boundingBox: [[left, top]], index: { z } } = props.tile;
       // Tiles at the right and lower edge are smaller than the others.
       const [right, bottom] = [left + props.data.width * 2 ** -z, top + props.data.height * 2 ** -z];
-      return new BitmapLayer(props, {
+      const Tile = look ? ChannelBitmap : BitmapLayer;
+      return new Tile(props, {
         data: null,
         image: props.data,
         bounds: [left, bottom, right, top],
-        tintColor: tint,
+        ...(look && { look, tintColor: tintOf(look) }),
         textureParameters: NO_TEXTURE_REPEAT,
-        parameters: additive ? ADDITIVE : {},
+        parameters: look ? ADDITIVE : {},
       });
     },
-    updateTriggers: { renderSubLayers: [tint?.join(), additive] },
+    updateTriggers: { renderSubLayers: [look] },
   });
 }
 

@@ -1,14 +1,12 @@
 // Right-hand panel: layers (image, cells, regions) above, legend below.
 
+import { channelRows } from './channels.js';
 import { check, count, h, slider } from './dom.js';
 import { Genes } from './genes.js';
 import { ICONS } from './icons.js';
 import { Legend } from './legend.js';
 
 const KIND = { he: 'H&E', stain: 'Stain' };
-
-/** Colours in which the channels of a stain are shown, in their order. */
-export const CHANNEL_COLOURS = ['#5B8DFF', '#3DDC84', '#FF5C8A', '#FFC145', '#B58CFF', '#4DD9E8'];
 
 export class Panel {
   /** `change(patch)` is called with the settings that the user changed. */
@@ -45,22 +43,8 @@ export class Panel {
       : h('span', {}, title(image));
     return h('div', { class: 'block' },
       h('div', { class: 'head' }, h('input', { type: 'checkbox', checked: settings.showImage, 'aria-label': 'Show the image', onchange: (event) => this.change({ showImage: event.target.checked }) }), choice),
-      settings.showImage ? slider('Opacity', settings.imageOpacity, (imageOpacity) => this.change({ imageOpacity })) : null,
-      settings.showImage && image.kind !== 'he' && image.channels.length > 1 ? this.channelControls(settings, image) : null);
-  }
-
-  channelControls(settings, image) {
-    const toggle = (index, on) => {
-      const channels = new Set(settings.channels);
-      if (on) channels.add(index);
-      else channels.delete(index);
-      this.change({ channels });
-    };
-    return h('div', { class: 'channels' }, ...image.channels.map(({ name }, index) => {
-      const row = check(name || `Channel ${index + 1}`, settings.channels.has(index), (on) => toggle(index, on), name);
-      row.querySelector('input').style.accentColor = CHANNEL_COLOURS[index % CHANNEL_COLOURS.length];
-      return row;
-    }));
+      settings.showImage && image.kind === 'he' ? slider('Opacity', settings.imageOpacity, (imageOpacity) => this.change({ imageOpacity })) : null,
+      settings.showImage && image.kind !== 'he' ? h('div', { class: 'channels' }, ...channelRows(settings, image, this.change)) : null);
   }
 
   cellControls(info, settings, nRegions) {

@@ -11,6 +11,7 @@ export function settingsOf(slide, wide) {
       channels: new Set([0]),
       showImage: null, // decided by the first image: H&E is shown, a stain would turn the stage black
       imageOpacity: 1,
+      looks: new Map(), // of the channels of stains
       showCells: true,
       cellOpacity: 0.85,
       showFailing: true,
@@ -28,9 +29,12 @@ export function settingsOf(slide, wide) {
 
 const DRAFTS = new Map();
 
-/** Drawn but unsaved regions of a slide: the last is shown, undo goes back through the others. */
+/**
+ * Drawn but unsaved regions of a slide: the last is shown (null: none), undo goes back through the
+ * others; `of` is the saved region whose corners were moved.
+ */
 export function draftsOf(slide) {
-  if (!DRAFTS.has(slide)) DRAFTS.set(slide, { seq: 0, stack: [] });
+  if (!DRAFTS.has(slide)) DRAFTS.set(slide, { seq: 0, stack: [], of: null });
   return DRAFTS.get(slide);
 }
 
@@ -39,6 +43,9 @@ export function adoptDraft(drafts, fromPage) {
   if (!fromPage || fromPage.seq < drafts.seq) return;
   drafts.seq = fromPage.seq;
   const shown = drafts.stack[drafts.stack.length - 1] ?? null;
-  if (!fromPage.polygon) drafts.stack = [];
-  else if (JSON.stringify(shown) !== JSON.stringify(fromPage.polygon)) drafts.stack.push(fromPage.polygon);
+  if (!fromPage.polygon) {
+    if (shown) drafts.stack = [];
+    return;
+  }
+  if (JSON.stringify(shown) !== JSON.stringify(fromPage.polygon)) drafts.stack.push(fromPage.polygon);
 }

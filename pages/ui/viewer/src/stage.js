@@ -2,9 +2,9 @@
 
 import { Deck, OrthographicView } from '@deck.gl/core';
 
-import { cellColours, drawOrder, parseHex } from './colour.js';
+import { lookOf } from './channels.js';
+import { cellColours, drawOrder } from './colour.js';
 import { OUTLINE_ZOOM, imageLayer, outlineLayer, pointsLayer } from './layers.js';
-import { CHANNEL_COLOURS } from './panel.js';
 
 const MOVING = { scrollZoom: { speed: 0.01, smooth: false }, doubleClickZoom: false, keyboard: false, dragRotate: false };
 /** Share of their opacity that cells keep below a density map: both at full strength hide each other. */
@@ -138,9 +138,8 @@ export class Stage {
       image,
       channel,
       tileSize: image.tile_px ?? 512,
-      opacity: settings.imageOpacity,
-      additive: stain,
-      tint: stain && channels.length + image.channels.length > 2 ? parseHex(CHANNEL_COLOURS[channel % CHANNEL_COLOURS.length]) : [255, 255, 255],
+      opacity: stain ? lookOf(settings, image, channel).opacity : settings.imageOpacity,
+      look: stain ? lookOf(settings, image, channel) : null,
     }));
   }
 
@@ -153,6 +152,12 @@ export class Stage {
     const { target, zoom } = this.camera.state;
     const scale = 2 ** -zoom;
     return [target[0] + (x - width / 2) * scale, target[1] + (y - height / 2) * scale];
+  }
+
+  toPx([x, y], width, height) {
+    const { target, zoom } = this.camera.state;
+    const scale = 2 ** zoom;
+    return [width / 2 + (x - target[0]) * scale, height / 2 + (y - target[1]) * scale];
   }
 
   destroy() {

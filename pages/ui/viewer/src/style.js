@@ -53,6 +53,9 @@ export const STYLE = `
 .check span { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .sf input[type=checkbox] { margin: 0; width: 14px; height: 14px; flex: none; accent-color: var(--accent); cursor: pointer; }
 .channels { margin-top: 2px; }
+.channel .check { flex: 1; min-width: 0; margin: 0; font-weight: 400; }
+.channel .slider span { width: 44px; }
+.colour { width: 22px; height: 18px; padding: 0; border: 1px solid var(--line); border-radius: 4px; background: none; cursor: pointer; }
 
 .legend .head > span:first-child { text-transform: capitalize; }
 .legend .head em { font-style: italic; }
@@ -88,7 +91,7 @@ export const STYLE = `
 @keyframes sf-run { from { transform: translateX(-110%); } to { transform: translateX(420%); } }
 .notice, .hint { position: absolute; left: 50%; transform: translateX(-50%); padding: 5px 12px; border-radius: 14px; pointer-events: none; text-align: center; width: max-content; max-width: min(60%, 460px); z-index: 4; }
 .hint { top: 14px; background: var(--card); border: 1px solid var(--line); color: var(--quiet); }
-.notice { bottom: 18px; background: var(--ink); color: var(--bg); }
+.notice { overflow-wrap: anywhere; user-select: text; bottom: 18px; background: var(--ink); color: var(--bg); }
 .cover { position: absolute; inset: 0; display: grid; place-items: center; background: color-mix(in srgb, var(--bg) 82%, transparent); z-index: 8; }
 .message { max-width: 420px; padding: 20px 24px; text-align: center; background: var(--bg); border: 1px solid var(--line); border-radius: 10px; box-shadow: 0 6px 24px rgb(0 0 0 / .12); user-select: text; }
 .message strong { font-size: 14.5px; }
@@ -106,8 +109,11 @@ path.region { fill: color-mix(in srgb, var(--region, transparent) 9%, transparen
 path.region.halo { fill: none; stroke: rgb(255 255 255 / .75); stroke-width: 3.6px; }
 path.region.selected { fill: color-mix(in srgb, var(--region, transparent) 20%, transparent); stroke-width: 3px; }
 path.region.selected.halo { fill: none; stroke: #fff; stroke-width: 6.5px; }
-text.region, textpath.region.selected { fill: var(--region); stroke: var(--bg); stroke-width: 3.5px; paint-order: stroke; font: 600 12px var(--st-font, system-ui, sans-serif); }
+/* The region's colour alone is unreadable on dark: it only tints the theme's own ink. */
+text.region { fill: color-mix(in srgb, var(--region) 30%, var(--ink)); stroke: var(--bg); stroke-width: 4px; stroke-linejoin: round; paint-order: stroke; font: 600 13px var(--st-font, system-ui, sans-serif); }
+text.region.selected { fill: var(--ink); }
 .draft, .sketch { fill: color-mix(in srgb, var(--accent) 16%, transparent); stroke: var(--accent); stroke-width: 2px; stroke-dasharray: 6 4; stroke-linejoin: round; }
+.corner.chosen { fill: var(--accent) !important; }
 .corner { fill: var(--bg); stroke: var(--accent); stroke-width: 2px; }
 @media (prefers-reduced-motion: reduce) { .progress::after { animation-duration: 4s; } .tool::after { transition: none; } }
 `;

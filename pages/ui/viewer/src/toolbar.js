@@ -8,6 +8,7 @@ const TOOLS = [
   ['lasso', 'Lasso', 'L'],
   ['polygon', 'Polygon', 'P'],
   ['rectangle', 'Rectangle', 'R'],
+  ['edit', 'Move corners', 'E'],
 ];
 const ACTIONS = [
   ['undo', 'Undo', 'Ctrl+Z'],
@@ -18,6 +19,12 @@ const VIEW = [
   ['minus', 'Zoom out', '−'],
   ['fit', 'Show the whole slide', '0'],
   ['full', 'Full screen', 'F'],
+];
+const SHARE = [
+  ['png', 'Save picture (PNG)', 'S'],
+  ['svg', 'Save picture with vectors (SVG)', 'V'],
+  ['link', 'Copy a link to this view', 'C'],
+  ['help', 'Keys', '?'],
 ];
 
 export class Toolbar {
@@ -34,17 +41,18 @@ export class Toolbar {
         return button;
       }));
     this.element = h('div', { class: 'toolbar', role: 'toolbar', 'aria-label': 'Viewer tools' },
-      group('Tools', TOOLS, true), group('Drawing', ACTIONS, false), group('View', VIEW, false));
+      group('Tools', TOOLS, true), group('Drawing', ACTIONS, false), group('View', VIEW, false), group('Share', SHARE, false));
   }
 
-  show({ tool, canUndo, canClear }) {
+  show({ tool, canEdit, canUndo, canClear }) {
     TOOLS.forEach(([name]) => this.buttons.get(name).setAttribute('aria-pressed', String(name === tool)));
+    this.buttons.get('edit').disabled = !canEdit;
     this.buttons.get('undo').disabled = !canUndo;
     this.buttons.get('clear').disabled = !canClear;
   }
 }
 
-const KEYS = { l: 'lasso', p: 'polygon', r: 'rectangle', Escape: 'pan', '+': 'plus', '=': 'plus', '-': 'minus', 0: 'fit', f: 'full', Delete: 'clear', Backspace: 'back' };
+const KEYS = { l: 'lasso', p: 'polygon', r: 'rectangle', e: 'edit', Escape: 'pan', '+': 'plus', '=': 'plus', '-': 'minus', 0: 'fit', f: 'full', s: 'png', v: 'svg', c: 'link', '?': 'help', z: 'undo', Delete: 'clear', Backspace: 'back' };
 const ARROWS = { ArrowLeft: [-80, 0], ArrowRight: [80, 0], ArrowUp: [0, -80], ArrowDown: [0, 80] };
 
 /** What a key means: {press: name}, {pan: [x, y]} or null. Keys typed into fields mean nothing. */

@@ -4,8 +4,11 @@ import { Camera } from './camera.js';
 import { decodeCodes, decodePoints } from './decode.js';
 import { h } from './dom.js';
 import { DrawingTools } from './draw.js';
+import { Corners } from './edit.js';
+import { exportPicture, linkTo } from './export.js';
 import { Grid } from './grid.js';
 import { Net } from './net.js';
+import { polygonsOf } from './geometry.js';
 import { Panel } from './panel.js';
 import { Regions } from './regions.js';
 import { adoptDraft, draftsOf, settingsOf } from './settings.js';
@@ -26,7 +29,10 @@ const ADVICE = {
   lasso: 'Drag around the tissue · Esc stops',
   polygon: 'Click corner after corner, double-click closes · Backspace takes one back',
   rectangle: 'Drag from corner to corner · Esc stops',
+  edit: 'Drag a corner, or an edge for a new one · Del takes a corner away · Z undoes · Esc ends',
 };
+const DRAWING = new Set(['lasso', 'polygon', 'rectangle']);
+const KEY_HELP = 'Arrows move · + − zoom · 0 whole slide · L P R draw · E corners · Z undo · Esc stops · S picture · C link · F full screen';
 const round = (value) => Math.round(value * 100) / 100;
 
 export class Viewer {
@@ -45,7 +51,8 @@ export class Viewer {
     const sketch = document.createElementNS(SVG, 'path');
     sketch.setAttribute('class', 'sketch');
     this.corners = document.createElementNS(SVG, 'g');
-    this.svg.append(sketch, this.corners);
+    const handles = document.createElementNS(SVG, 'g');
+    this.svg.append(sketch, this.corners, handles);
     this.regions = new Regions(this.svg);
     this.toolbar = new Toolbar((name) => this.press(name));
     this.panel = new Panel((patch) => this.choose(patch));
@@ -58,6 +65,14 @@ export class Viewer {
       onOutline: (points) => this.outlined(points),
       onRefused: (sentence) => this.status.say(sentence),
       onChange: (points) => this.sketched(points),
+    });
+    this.edit = new Corners(this.box, handles, {
+      at: (event) => this.tools.at(event),
+      onCanvas: (event) => this.tools.onCanvas(event),
+      toPx: (point) => this.stage.toPx(point, ...this.size),
+      toUm: (point) => this.stage.toUm(point, ...this.size).map(round),
+      onShape: (ring) => this.reshaped(ring),
+      onRefused: (sentence) => this.status.say(sentence),
     });
   }
 
@@ -144,14 +159,14 @@ export class Viewer {
     this.transcripts = new Transcripts(net, info, { onChange: () => this.redraw(), onProblem: (error) => this.problem(error) });
     this.settings.showImage ??= this.image()?.kind === 'he';
     this.grid = new Grid(cells.xy, cells.n);
-    this.camera.start(info.bounds_um, ...this.size, this.inset);
+    this.camera.start(info.bounds_um, ...this.size, this.inset, this.data.view);
     // deck keeps a canvas to itself: each slide gets a new one.
     const canvas = h('canvas', {});
     this.canvas.replaceWith(canvas);
     this.canvas = canvas;
     this.stage = new Stage(canvas, this.camera, {
       onMove: (viewState) => this.moved(viewState),
-      onFrame: () => this.regions.follow(this.camera.state, ...this.size),
+      onFrame: () => this.follow(),
       onReady: () => this.redraw(),
       onProblem: (error) => this.problem(error),
       onLost: () => this.status.block('The graphics card stopped drawing', 'This happens when it runs out of memory or the computer wakes up.', () => this.restart()),
@@ -246,8 +261,9 @@ export class Viewer {
 
   showRegions() {
     this.regions.visible = this.settings.regions;
-    const draft = this.drafts.stack[this.drafts.stack.length - 1] ?? null;
-    if (this.regions.set(this.data?.rois ?? [], draft) && this.stage) this.regions.follow(this.camera.state, ...this.size);
+    const editing = this.tools.tool === 'edit';
+    // While its corners are moved the outline is drawn with its handles.
+    if (this.regions.set(this.data?.rois ?? [], editing ? null : this.draft) && this.stage) this.follow();
     this.showTools();
   }
 
@@ -255,7 +271,12 @@ export class Viewer {
     this.box.classList.toggle('short', this.size[1] < SHORT_PX);
     if (!this.stage) return;
     if (!this.camera.touched) this.stage.look(this.camera.fitted(this.info.bounds_um, ...this.size, this.inset));
+    this.follow();
+  }
+
+  follow() {
     this.regions.follow(this.camera.state, ...this.size);
+    if (this.edit.ring) this.edit.trace();
   }
 
   problem(error) {
@@ -267,23 +288,54 @@ export class Viewer {
   // ---- tools -----------------------------------------------------------------------------------
 
   showTools() {
-    this.toolbar.show({ tool: this.tools.tool, canUndo: this.drafts.stack.length > 0, canClear: this.drafts.stack.length > 0 });
-    this.stage?.use({ drawing: this.tools.tool !== 'pan', busy: this.tools.busy });
+    const { tool, busy } = this.tools;
+    this.toolbar.show({ tool, canEdit: Boolean(this.editable), canUndo: this.drafts.stack.length > 0, canClear: Boolean(this.draft) });
+    this.stage?.use({ drawing: DRAWING.has(tool), busy });
     this.status.advise(ADVICE[this.tools.tool]);
   }
 
-  press(name) {
+  press(name, key = false) {
     if (!this.stage) return;
-    if (name in ADVICE) {
-      this.tools.use(name);
-      this.tooltip.hide();
-      this.showTools();
-    } else if (name === 'back') this.tools.back();
+    if (name in ADVICE) this.use(name);
+    else if (name === 'clear' && key && this.edit.ring) this.edit.remove();
+    else if (name === 'back') this.tools.back();
     else if (name === 'undo') this.undo();
     else if (name === 'clear') this.drop();
     else if (name === 'plus' || name === 'minus') this.zoomBy(name === 'plus' ? 0.8 : -0.8);
     else if (name === 'fit') this.fit();
     else if (name === 'full') this.fullScreen();
+    else if (name === 'png' || name === 'svg') exportPicture(this, name);
+    else if (name === 'link') this.copyLink();
+    else if (name === 'help') this.status.advise(this.status.hint.hidden ? KEY_HELP : ADVICE[this.tools.tool]);
+  }
+
+  use(name) {
+    if (name === 'edit' && !this.editable) {
+      this.status.say('Draw a region first, or click a saved one to change its corners.');
+      return;
+    }
+    this.tools.use(name);
+    const editing = name === 'edit';
+    if (editing && !this.draft) this.drafts.of = this.regions.list.find((region) => region.selected).id;
+    this.edit.open(editing ? this.editable : null);
+    this.tooltip.hide();
+    this.showRegions();
+  }
+
+  get draft() {
+    return this.drafts.stack[this.drafts.stack.length - 1] ?? null;
+  }
+
+  /** Ring whose corners can be moved: what is drawn, else the chosen region if it is one piece. */
+  get editable() {
+    if (this.draft) return this.draft;
+    const polygons = polygonsOf(this.regions.list.find((region) => region.selected)?.geometry);
+    return polygons.length === 1 && polygons[0].length === 1 ? polygons[0][0].slice(0, -1) : null;
+  }
+
+  reshaped(ring) {
+    this.drafts.stack.push(ring.map((point) => [...point]));
+    this.tell();
   }
 
   zoomBy(levels) {
@@ -301,6 +353,17 @@ export class Viewer {
     else this.box.requestFullscreen?.().catch(() => this.status.say('This browser does not allow full screen here.'));
   }
 
+  async copyLink() {
+    const address = linkTo(this);
+    try {
+      await navigator.clipboard.writeText(address);
+      this.status.say('The link to this view is copied.');
+    } catch {
+      // Without a secure connection browsers keep the clipboard to themselves.
+      this.status.say(address);
+    }
+  }
+
   key(event) {
     const meaning = keyMeaning(event);
     if (!meaning || !this.stage) return;
@@ -310,7 +373,7 @@ export class Viewer {
     if (meaning.pan) {
       this.camera.touched = true;
       this.camera.panBy(...meaning.pan);
-    } else this.press(meaning.press);
+    } else this.press(meaning.press, true);
   }
 
   sketched(points) {
@@ -320,12 +383,13 @@ export class Viewer {
       return circle;
     });
     this.corners.replaceChildren(...circles);
-    this.stage?.use({ drawing: this.tools.tool !== 'pan', busy: this.tools.busy });
+    this.stage?.use({ drawing: DRAWING.has(this.tools.tool), busy: this.tools.busy });
   }
 
   outlined(points) {
+    this.drafts.of = null;
     this.drafts.stack.push(points.map((point) => this.stage.toUm(point, ...this.size).map(round)));
-    this.tools.use('pan');
+    this.use('pan');
     this.tell();
   }
 
@@ -336,15 +400,20 @@ export class Viewer {
   }
 
   drop() {
-    if (!this.drafts.stack.length) return;
-    this.drafts.stack = [];
+    if (!this.draft) return;
+    // Kept below: what was discarded by mistake comes back by undo.
+    this.drafts.stack.push(null);
     this.tell();
   }
 
   /** Tell the page which region is drawn now. */
   tell() {
-    const polygon = this.drafts.stack[this.drafts.stack.length - 1];
-    this.drafts.seq = this.send(polygon ? { kind: 'roi', polygon } : { kind: 'clear' });
+    const polygon = this.draft;
+    if (this.tools.tool === 'edit') {
+      if (polygon) this.edit.open(polygon);
+      else this.use('pan');
+    }
+    this.drafts.seq = this.send(polygon ? { kind: 'roi', polygon, roi_id: this.drafts.of } : { kind: 'clear' });
     this.showRegions();
   }
 
