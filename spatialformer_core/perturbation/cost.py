@@ -73,7 +73,10 @@ def cost_of(
     ordered = ordered_pairs(plan)
     left, right = (_targets(plan, ordered, side) for side in ("left", "right"))
     separate = request.control != "none" and bool(request.genes or request.knockout_sets)
-    exact = (left + 1.0) * (right + 1.0) * (2 if separate else 1)
+    exact = (left + 1.0) * (right + 1.0)
+    if separate:
+        # Controls that are no targets themselves meet each other in a block of their own.
+        exact *= np.where(left + right > 0, 2, 1)
     each = exact
     if mode == "screened":
         factor = 2 if separate else 1

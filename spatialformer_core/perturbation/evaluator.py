@@ -149,6 +149,9 @@ class EncodedParts:
         self, left: LongArray, right: LongArray
     ) -> list[tuple[LongArray, Encoded, Encoded]]:
         """Return aligned rows, split by call, each with its places."""
+        if len(self._parts) == 1:
+            (only,) = self._parts
+            return [(np.arange(len(left)), only.take(left), only.take(right))]
         parts = [np.searchsorted(self._first, rows, side="right") - 1 for rows in (left, right)]
         found = []
         for k, m in np.unique(np.column_stack(parts), axis=0):

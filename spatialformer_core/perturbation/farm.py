@@ -14,6 +14,7 @@ import numpy as np
 
 from spatialformer_core import files
 from spatialformer_core.arrays import LongArray
+from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import Engine, ShardFolders, ShardTask, result_key, run_shards
 from spatialformer_core.perturbation.plan import GenePairIndex
 from spatialformer_core.perturbation.screened import only
@@ -138,7 +139,8 @@ class Run:
 
     def _on_disk(self, farm: Farm, stage: str, slots: LongArray | None) -> None:
         decides = {"revision": _REVISION, "stage": stage, "farm": farm.key}
-        decides["plan"] = plan_key(self.work, self.shards)
+        decides["plan"] = plan_key(self.work)
+        decides["shards"] = [[shard.start, shard.stop] for shard in self.shards]
         decides["slots"] = None if slots is None else slots.tolist()
         name = result_key(decides["plan"])
         params = {"work": name, "loader": farm.loader, "params": farm.params}
@@ -180,6 +182,11 @@ def make_one(params: dict[str, Any], out: Path, cancel: Cancel) -> None:
         module, _, name = params["loader"].partition(":")
         loader: Loader = getattr(importlib.import_module(module), name)
         work = loader(params["params"], shard.number, cancel)
+        if result_key(plan_key(work)) != params["work"]:
+            raise SpatialFormerError(
+                "The slides are not what they were when the screen began.",
+                fix="Start it anew: its shards would not fit together.",
+            )
     work.evaluator.cancel = cancel
     slots, first = None, None
     if params["stage"] == SECOND:

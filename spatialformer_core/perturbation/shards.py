@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,8 +183,8 @@ def cut(pairs: OrderedPairs, cost: DoubleArray, per_shard: float) -> list[Shard]
     return [Shard(k, a, b) for k, (a, b) in enumerate(itertools.pairwise(bounds))]
 
 
-def plan_key(work: Work, shards: Sequence[Shard]) -> str:
-    """Return a hash of all that decides what the shards hold besides scores."""
+def plan_key(work: Work) -> str:
+    """Return a hash of the cell pairs and gene pairs of a screen."""
     digest = hashlib.sha256()
     ordered, index = work.ordered, work.plan.index
     for array in (
@@ -198,7 +198,6 @@ def plan_key(work: Work, shards: Sequence[Shard]) -> str:
         index.n_units,
     ):
         digest.update(np.ascontiguousarray(array, np.int64).tobytes())
-    digest.update(repr([(shard.start, shard.stop) for shard in shards]).encode())
     return digest.hexdigest()
 
 

@@ -145,6 +145,18 @@ MODEL = ModelFacts(
 )
 
 
+def names_out(cells: CellTokens, cell: int, targets) -> CellTokens:
+    """One cell whole and without each target, worked out token by token."""
+    row = cells.row(cell)
+    versions = [row] + [
+        row[~np.isin(row, targets.members[k].indices + OFFSET)] for k in range(len(targets))
+    ]
+    indptr = np.cumsum([0, *(len(v) for v in versions)]).astype(np.int64)
+    tokens = np.concatenate(versions)
+    meta = np.repeat(cells.meta[[cell]], len(versions), axis=0)
+    return CellTokens(indptr, tokens, np.ones(len(tokens), np.int32), meta)
+
+
 class Lab:
     """Everything above behind one fixture: test folders are no packages."""
 
@@ -161,6 +173,7 @@ class Lab:
         )
     )
     cells = staticmethod(make_cells)
+    names_out = staticmethod(names_out)
     tissue = staticmethod(make_tissue)
     mirrored = staticmethod(mirrored)
     box = staticmethod(box)
