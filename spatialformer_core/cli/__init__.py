@@ -21,6 +21,7 @@ from spatialformer_core.cli import (
     gene_pairs,
     jobs,
     science,
+    screen,
     serving,
     slides,
     spillover,
@@ -41,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_ASK = (tissue, slides, science, embed, evaluate, gene_pairs, spillover)
+_ASK = (tissue, slides, science, screen, embed, evaluate, gene_pairs, spillover)
 _KEEP = (checkpoints, vocabularies, jobs, serving, bench)
 for _room in (*_ASK, *_KEEP):
     _room.register(app)

@@ -18,7 +18,7 @@ _MAX_BYTES = 8_000_000
 _MIN_GMT = 3
 
 
-def carried_out(
+def carried_out(  # noqa: PLR0913 - the options that say how, not what
     services: Services,
     request: ScreenRequest,
     checkpoint: Path,
@@ -27,6 +27,7 @@ def carried_out(
     engine: tuple[int, str | None, dict[str, float]],
     shards: int | None,
     resume: bool,
+    figures: bool,
 ) -> ScreenView:
     """Run a screen whose finished shards stay beside ``out`` until it is done.
 
@@ -53,7 +54,7 @@ def carried_out(
         )
     # Like Ctrl-C: shards in other processes, also on other machines, are told to stop.
     signal.signal(signal.SIGTERM, _interrupt)
-    execution = Execution(kept, Engine(*engine), shards)
+    execution = Execution(kept, Engine(*engine), shards, figures)
     try:
         with files.atomic_directory(out) as partial:
             view = run_screen_request(

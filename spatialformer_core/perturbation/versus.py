@@ -247,12 +247,17 @@ def _matched(
     rng = np.random.default_rng(request.seed)
     near_x, other_x = slides.covariates(near[0]), slides.covariates(other[0])
     usable_rows = np.flatnonzero(other[1] >= 0)
-    if not arms.paired:
-        return usable_rows[match(near_x, other_x[usable_rows], rng)]
     rows = [np.zeros(0, np.int64)]
-    for unit in np.unique(near[1]):
+    for unit in np.unique(other[1][usable_rows]):
         pool = usable_rows[other[1][usable_rows] == unit]
-        rows.append(pool[match(near_x[near[1] == unit], other_x[pool], rng)])
+        like = np.flatnonzero(near[1] == unit)
+        if not arms.paired:
+            # A unit of the second side resembles the first side as a whole; half of its pairs are
+            # left out, so that there is a choice.
+            wanted = max(MIN_PAIRS_PER_UNIT, len(pool) // 2)
+            n = min(len(near_x), request.max_pairs_per_unit, wanted)
+            like = rng.choice(len(near_x), n, replace=False)
+        rows.append(pool[match(near_x[like], other_x[pool], rng)])
     return np.concatenate(rows)
 
 

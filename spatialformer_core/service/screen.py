@@ -30,7 +30,12 @@ from spatialformer_core.perturbation.tissue import SpilloverCodes
 from spatialformer_core.progress import Cancel, Progress, check, never, silent, staged
 from spatialformer_core.service.checkpoints import checkpoint_folder
 from spatialformer_core.service.screen_regions import regions_of, versus_of
-from spatialformer_core.service.screen_result import complete, read_references, write_agreement
+from spatialformer_core.service.screen_result import (
+    complete,
+    read_references,
+    write_agreement,
+    write_figures,
+)
 from spatialformer_core.service.spillover import read_flags
 from spatialformer_core.service.training_cells import exposure
 from spatialformer_core.slides import SlideStore
@@ -170,6 +175,8 @@ def run_screen_request(
     ]
     write_result(result, out)
     write_agreement(agreement, out)
+    if execution.figures:
+        write_figures(result, out)
     if not ready.facts.on_gpu:
         _remember_rates(store.root.parent, checkpoint, result.info["cost"])
     progress(1.0, 1.0, "Done")

@@ -73,13 +73,15 @@ def complete(
     """
     result = compare_with_known(result, request, references.known, references.libraries)
     plain = request.model_copy(update={"null_runs": 0})
-    names = [*request.agreement_ids, *filter(None, [request.null_checkpoint_id])]
-    others: dict[str, ScreenResult] = {}
-    for number, name in enumerate(names):
-        part = staged(progress, number / len(names), (number + 1) / len(names))
-        others[name] = _with_checkpoint(store, plain, name, part, cancel)
-    if request.null_checkpoint_id is not None:
-        null = others.pop(request.null_checkpoint_id)
+    null_id = request.null_checkpoint_id
+    n_runs = len(request.agreement_ids) + (null_id is not None)
+    parts = iter([staged(progress, k / n_runs, (k + 1) / n_runs) for k in range(n_runs)])
+    others = {
+        name: _with_checkpoint(store, plain, name, next(parts), cancel)
+        for name in request.agreement_ids
+    }
+    if null_id is not None:
+        null = _with_checkpoint(store, plain, null_id, next(parts), cancel)
         result.info["null_checkpoint"] = {
             "checkpoint": null.info["checkpoint"],
             "gate": null.info["gate"],
@@ -120,18 +122,12 @@ def write_agreement(agreement: pd.DataFrame | None, out: Path) -> None:
             agreement.to_parquet(stream, index=False)
 
 
-def write_figures(folder: Path, suffix: str = ".svg") -> None:
-    """Draw a finished screen into ``figures/`` of its folder, see `pl.screen_figures`.
-
-    Raises
-    ------
-    SpatialFormerError
-        If the folder holds no screen, or figures have no such format.
-    """
+def write_figures(result: ScreenResult, out: Path) -> None:
+    """Draw a screen into ``figures/`` of its folder as SVG, see `pl.screen_figures`."""
     from spatialformer_core import pl
 
-    for name, figure in pl.screen_figures(read_result(folder)).items():
-        pl.save(figure, folder / FIGURES / f"{name}{suffix}")
+    for name, figure in pl.screen_figures(result).items():
+        pl.save(figure, out / FIGURES / f"{name}.svg")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,14 @@ class Execution:
         In which processes shards are made.
     n_shards
         About how many; None: by their cost.
+    figures
+        Whether figures are drawn into the result's folder.
     """
 
     folder: Path | None = None
     engine: Engine = field(default_factory=Engine)
     n_shards: int | None = None
+    figures: bool = False
 
 
 @dataclass(frozen=True, slots=True)
