@@ -39,6 +39,9 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     ] = "test",
     queries: Annotated[int, typer.Option(help="Query cells per seed, at most.")] = 5_000,
     train_pairs: Annotated[int, typer.Option(help="Pairs that baselines are fitted on.")] = 60_000,
+    tower_pairs: Annotated[
+        int, typer.Option(help="Pairs for the baseline of plain towers; 0 leaves it out.")
+    ] = 1_000_000,
     seeds: Annotated[
         int, typer.Option(min=1, help="Number of seeds; of genepairs, null groups of each kind.")
     ] = 3,
@@ -56,6 +59,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         "part": split,
         "n_queries": queries,
         "n_train_pairs": train_pairs,
+        "tower_pairs": tower_pairs,
         "seeds": list(range(seeds)),
         **{name: value for name, value in given.items() if value},
     }
