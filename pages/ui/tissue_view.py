@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages.ui import view_link
+from pages.ui import picture_view, view_link
 from pages.ui.routes import mint_token
-from pages.ui.session import OWNER, services
+from pages.ui.session import OWNER, rerun, services
 from pages.ui.viewer import ViewerEvent, tissue_viewer
 from spatialformer_core.service.view import MAX_GENES
 
@@ -100,13 +100,20 @@ def features(slide_id: str, selected: str | None) -> list[dict[str, Any]]:
 def show(
     meta: SlideMeta, colour: str, genes: Sequence[str], selected: str | None
 ) -> ViewerEvent | None:
-    """Draw the viewer; return what the visitor did in it."""
-    return tissue_viewer(
+    """Draw the viewer, or the plain picture; return what the visitor did in it."""
+    regions = features(meta.slide_id, selected)
+    if picture_view.wanted():
+        return picture_view.show(meta, colour, regions, VIEWER)
+    event = tissue_viewer(
         meta.slide_id,
         token=mint_token(OWNER, meta.slide_id),
         color_by=colour,
         genes=genes,
         view=view_link.view(meta),
-        rois=features(meta.slide_id, selected),
+        rois=regions,
         key=VIEWER,
     )
+    if event is not None and event.kind == "no-webgl":
+        st.session_state[picture_view.WITHOUT_WEBGL] = True
+        rerun()
+    return event

@@ -7,6 +7,7 @@ from pages.ui.viewer.component import (
     drawn_from,
     drawn_polygon,
     forget_drawing,
+    keep_drawing,
     parse_event,
     tissue_viewer,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "drawn_from",
     "drawn_polygon",
     "forget_drawing",
+    "keep_drawing",
     "parse_event",
     "tissue_viewer",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -40,7 +41,7 @@ export default function (component) {
 """
 
 Point = tuple[float, float]
-EventKind = Literal["roi", "clear", "select"]
+EventKind = Literal["roi", "clear", "select", "no-webgl"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class ViewerEvent:
     ----------
     kind
         ``roi``: a region was drawn; ``clear``: the drawn region was discarded; ``select``: a named
-        region was clicked (or, with ``roi_id`` None, released).
+        region was clicked (or, with ``roi_id`` None, released); ``no-webgl``: the browser cannot
+        draw the tissue.
     polygon
         Vertices in um, open ring, empty unless ``kind`` is ``roi``.
     roi_id
@@ -131,6 +133,13 @@ def drawn_from(key: str, slide_id: str) -> str | None:
     return draft.get("of") if draft and draft["polygon"] else None
 
 
+def keep_drawing(key: str, slide_id: str, event: ViewerEvent) -> None:
+    """Hold a region that was drawn elsewhere (on the plain picture) as if drawn in the viewer."""
+    polygon = [list(point) for point in event.polygon]
+    draft = {"seq": time.time_ns() // 1_000_000, "polygon": polygon, "of": None}
+    st.session_state[_draft_key(key, slide_id)] = draft
+
+
 def forget_drawing(key: str, slide_id: str) -> None:
     """Remove the drawn region from the viewer, for example once it is saved under a name."""
     draft_key = _draft_key(key, slide_id)
@@ -160,7 +169,7 @@ def _take_event(key: str, slide_id: str) -> ViewerEvent | None:
         return None
     st.session_state[seen_key] = seq
     event = parse_event(raw)
-    if event is not None and event.kind != "select":
+    if event is not None and event.kind in ("roi", "clear"):
         polygon = [list(point) for point in event.polygon] or None
         st.session_state[_draft_key(key, slide_id)] = {
             "seq": seq,
@@ -179,6 +188,8 @@ def parse_event(raw: Mapping[str, Any]) -> ViewerEvent | None:
     kind = raw.get("kind")
     if kind == "clear":
         return ViewerEvent("clear")
+    if kind == "no-webgl":
+        return ViewerEvent("no-webgl")
     if kind == "select":
         return ViewerEvent("select", roi_id=_text(raw.get("roi_id")))
     polygon = _parse_polygon(raw.get("polygon")) if kind == "roi" else ()

@@ -130,6 +130,8 @@ export class Viewer {
   /** Load what is missing for what is wanted; a failure is shown with a way to try again. */
   async refresh() {
     if (!hasWebGL()) {
+      // Told once: the page answers with a picture that the server draws.
+      if (this.box.dataset.state !== 'no-webgl') this.send({ kind: 'no-webgl' });
       this.box.dataset.state = 'no-webgl';
       this.status.block('This browser cannot draw the tissue', 'It offers no WebGL 2: switch on hardware acceleration or use another browser. Regions can still be imported or drawn by numbers beside this view, and composition and screens work without it.');
       return;

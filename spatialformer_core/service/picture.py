@@ -1,0 +1,134 @@
+"""All cells of a slide as one small picture, drawn here for browsers that cannot draw it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.service.palette import UNASSIGNED, group_colours
+
+if TYPE_CHECKING:
+    from spatialformer_core.slides import Slide
+    from spatialformer_core.slides.meta import Bounds
+
+LONGEST_PX = 1600
+_MARGIN_PX = 8
+_PLAIN = "#46707D"
+_RAMP = ("#E9CF86", "#DB7A55", "#A3306B", "#3C1B66")
+"""Few to many transcripts: readable on white without telling red from green."""
+
+_RADIUS_PX = (0.8, 7.0)
+_FAINT = 0.3
+Rgb = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class CellPicture:
+    """The cells of a slide as a picture.
+
+    Attributes
+    ----------
+    png
+        The file.
+    bounds_um
+        What it shows: ``(x0, y0, x1, y1)``, y downwards.
+    legend
+        Label and ``#RRGGBB`` of each colour, in order.
+    """
+
+    png: bytes
+    bounds_um: Bounds
+    legend: tuple[tuple[str, str], ...]
+
+
+def cell_picture(slide: Slide, color_by: str, longest_px: int = LONGEST_PX) -> CellPicture:
+    """Draw every cell as a disc of its size on white; cells that fail QC are fainter.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    color_by
+        ``group:KEY``, ``gene:SYMBOL`` or ``none``.
+    longest_px
+        Pixels along the longer side.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the slide has no such grouping or gene.
+    """
+    colours, order, legend = _colours(slide, color_by)
+    failing = ~np.asarray(slide.passes_qc, np.bool_)
+    colours[failing] = np.rint(255 - _FAINT * (255 - colours[failing].astype(np.float64)))
+    x0, y0, x1, y1 = slide.meta.bounds_um
+    um_per_px = max(x1 - x0, y1 - y0, 1.0) / longest_px
+    shape = tuple(int(np.ceil((b - a) / um_per_px)) + 1 for a, b in ((y0, y1), (x0, x1)))
+    canvas = np.full((shape[0] + 2 * _MARGIN_PX, shape[1] + 2 * _MARGIN_PX, 3), 255, np.uint8)
+    xy_um = np.asarray(slide.xy_um, np.float64)[order]
+    at = np.rint((xy_um - (x0, y0)) / um_per_px).astype(np.int64) + _MARGIN_PX
+    for dy, dx in _disc(_radius_um(slide) / um_per_px):
+        canvas[at[:, 1] + dy, at[:, 0] + dx] = colours[order]
+    # A pixel's value belongs to its centre, a picture's edge lies half a pixel further out.
+    edge_um = (_MARGIN_PX + 0.5) * um_per_px
+    height_um, width_um = (n * um_per_px for n in canvas.shape[:2])
+    left, top = x0 - edge_um, y0 - edge_um
+    return CellPicture(_png(canvas), (left, top, left + width_um, top + height_um), legend)
+
+
+def _colours(
+    slide: Slide, color_by: str
+) -> tuple[Rgb, NDArray[np.int64], tuple[tuple[str, str], ...]]:
+    """Return ``(colour (n, 3), order of drawing (n,), legend)``."""
+    kind, _, name = color_by.partition(":")
+    n = slide.meta.n_cells
+    if kind == "group":
+        groups = slide.group(name)
+        palette = group_colours(len(groups.categories))
+        table = np.array([_rgb(colour) for colour in (*palette, UNASSIGNED)], np.uint8)
+        # Code -1, no group, is the last row.
+        legend = tuple(zip(groups.categories, palette, strict=True))
+        return table[np.asarray(groups.codes)], np.arange(n), legend
+    if kind == "gene":
+        counts = np.asarray(slide.gene_column(name), np.float64)
+        present = counts[counts > 0]
+        high = max(1.0, float(np.percentile(present, 99.5))) if len(present) else 1.0
+        stops = np.array([_rgb(colour) for colour in _RAMP], np.float64)
+        share = np.clip(counts / high, 0, 1) * (len(stops) - 1)
+        ramp = [np.interp(share, np.arange(len(stops)), stops[:, k]) for k in range(3)]
+        colours = np.rint(np.stack(ramp, axis=1)).astype(np.uint8)
+        colours[counts == 0] = _rgb("#D5DBDE")
+        legend = (("none", "#D5DBDE"), ("few", _RAMP[0]), (f"{high:g} or more", _RAMP[-1]))
+        return colours, np.argsort(counts, kind="stable"), legend
+    if color_by == "none":
+        return np.tile(np.array(_rgb(_PLAIN), np.uint8), (n, 1)), np.arange(n), ()
+    raise SpatialFormerError(f"Cells cannot be coloured by {color_by[:40]!r}.")
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    value = int(colour[1:], 16)
+    return value >> 16, value >> 8 & 255, value & 255
+
+
+def _radius_um(slide: Slide) -> float:
+    area_um2 = np.asarray(slide.area_um2)
+    area_um2 = area_um2[np.isfinite(area_um2) & (area_um2 > 0)]
+    return 0.8 * float(np.sqrt(np.median(area_um2) / np.pi)) if len(area_um2) else 3.2
+
+
+def _disc(radius_px: float) -> list[tuple[int, int]]:
+    """Return the pixels of a disc around its middle, outermost first."""
+    radius = float(np.clip(radius_px, *_RADIUS_PX))
+    reach = range(-int(radius), int(radius) + 1)
+    inside = [(dy, dx) for dy in reach for dx in reach if dy * dy + dx * dx <= radius * radius]
+    return sorted(inside, key=lambda at: -(at[0] ** 2 + at[1] ** 2))
+
+
+def _png(canvas: Rgb) -> bytes:
+    import imagecodecs
+
+    return bytes(imagecodecs.png_encode(canvas, level=6))
