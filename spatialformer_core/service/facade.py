@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spatialformer_core.arrays import BoolArray
-from spatialformer_core.config import QcThresholds, SampleMetadata, validate
+from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import Job, JobQueue, ensure_worker
 from spatialformer_core.service import checkpoints, picture, results, rois, sources, tissue
@@ -25,12 +25,9 @@ if TYPE_CHECKING:
 
     from spatialformer_core.perturbation import ScreenEstimate, ScreenRequest
     from spatialformer_core.service.gene_pair_view import GenePairDesk
-    from spatialformer_core.service.ingest import IngestExtras
-    from spatialformer_core.service.panel import GeneAnswer
     from spatialformer_core.service.picture import CellPicture
     from spatialformer_core.service.pull import Official
     from spatialformer_core.service.screen import ScreenView
-    from spatialformer_core.service.spillover import SpilloverView
     from spatialformer_core.slides import Roi, Slide, SlideMeta, SlideStore
     from spatialformer_core.vocabulary import Coverage, CoverageReport
 
@@ -88,61 +85,31 @@ class Services:
         sample: SampleMetadata,
         qc: QcThresholds,
         owner: str,
-        **extras: Unpack[IngestExtras],
+        *,
+        um_per_px: float | None = None,
     ) -> str:
         """Queue the ingest of a source and return the job id.
 
         Parameters
         ----------
-        extras
-            Scale of a source that keeps pixels; H&E, alignment and labels by id.
+        um_per_px
+            Scale of a source that keeps pixels.
 
         Raises
         ------
         SpatialFormerError
-            If the source or a file is gone, or a slide of that name exists.
+            If the source is gone or a slide of that name exists.
         """
-        from spatialformer_core.service.ingest import IngestParams, ingest_files
-
-        values = {"source_id": source_id, "name": name, "sample": sample, "qc": qc, **extras}
-        request = validate(IngestParams, values, "slide")
         sources.source_path(self._roots, source_id)
-        ingest_files(self._roots, request)
         self._check_new_name(name)
-        return self._submit("ingest", request.model_dump(mode="json"), owner)
-
-    def attachable(self) -> list[SourceEntry]:
-        """Return images and tables below the allow-listed folders that may go with a slide."""
-        return sources.list_files(self._roots, self.config.limits.max_sources)
-
-    def find_genes(self, slide_id: str, text: str) -> list[GeneAnswer]:
-        """Return whether genes (any separators) are on a slide's panel, and under which name."""
-        from spatialformer_core.service import panel
-
-        return panel.find_genes(self.slide(slide_id), text)
-
-    def start_spillover(self, slide_id: str, groupby: str, owner: str) -> str:
-        """Queue the measurement of a slide's spillover and return the job id.
-
-        Raises
-        ------
-        SpatialFormerError
-            If there is no such slide or grouping, or the slide has no outlines.
-        """
-        slide = self.slide(slide_id)
-        slide.group(groupby)
-        if not slide.meta.has_polygons:
-            raise SpatialFormerError(
-                "The slide has no cell outlines, so nothing tells spillover from contact.",
-                where=slide_id,
-            )
-        return self._submit("spillover", {"slide_id": slide_id, "groupby": groupby}, owner)
-
-    def spillover(self, slide_id: str, groupby: str) -> SpilloverView | None:
-        """Return what was measured for a grouping since the slide was read, None if nothing."""
-        from spatialformer_core.service import spillover
-
-        return spillover.read_spillover(self.slide(slide_id), groupby)
+        params = {
+            "source_id": source_id,
+            "name": name,
+            "sample": sample.model_dump(),
+            "qc": qc.model_dump(),
+            "um_per_px": um_per_px,
+        }
+        return self._submit("ingest", params, owner)
 
     def qc_report(self, slide_id: str) -> QcReport:
         """Return what quality control did, with the retention of each cell type."""
