@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.ui import cards, progress, qc_view, register, slide_cards
+from pages.ui import (
+    cards,
+    panel_box,
+    progress,
+    qc_view,
+    register,
+    slide_cards,
+    spillover_view,
+)
 from pages.ui.job_titles import title
 from pages.ui.session import current_slide, errors_shown, look_at, services
 
@@ -39,6 +47,7 @@ def main() -> None:
         slides = services().slides()
         progress.active_jobs(KIND, title)
         progress.last_failure(KIND, title)
+        spillover_view.jobs()
         if not slides:
             cards.empty(
                 "No slide yet",
@@ -54,6 +63,8 @@ def main() -> None:
         _registration(slides)
         if chosen:
             qc_view.view(chosen)
+            panel_box.view(chosen)
+            spillover_view.view(chosen)
 
 
 main()

@@ -36,8 +36,14 @@ def _screen(params: dict[str, Any]) -> str:
 def _gene_pairs(params: dict[str, Any]) -> str:
     groups = (params.get("settings") or {}).get("groups")
     within = params.get("within")
-    what = f"{groups[0]} against {groups[1]}" if groups else f"pairs by {params.get('groupby')}"
+    what = (
+        f"{groups[0]} against {groups[1]}" if groups else f"Gene pairs by {params.get('groupby')}"
+    )
     return f"{what} · {_slides(params)}" + (f" · within {within[1]}" if within else "")
+
+
+def _spillover(params: dict[str, Any]) -> str:
+    return f"Spillover by {params.get('groupby')} · {params.get('slide_id')}"
 
 
 def _ingest(params: dict[str, Any]) -> str:
@@ -48,6 +54,7 @@ _TITLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ingest": _ingest,
     "screen": _screen,
     "gene-pairs": _gene_pairs,
+    "spillover": _spillover,
 }
 
 
@@ -63,6 +70,9 @@ def result_link(job: Job) -> None:
         query, page, label = {"screen": job.id}, "pages/perturbation.py", "Open the screen"
     elif job.kind == "gene-pairs":
         query, page, label = {"pairs": job.id}, "pages/gene_pairs.py", "Open the gene pairs"
+    elif job.kind == "spillover":
+        query = {"slide": str(job.params.get("slide_id"))}
+        page, label = "pages/slides.py", "Open the slide's quality control"
     elif job.kind == "ingest":
         named = [m.slide_id for m in services().slides() if m.name == job.params.get("name")]
         if not named:

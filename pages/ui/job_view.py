@@ -13,13 +13,14 @@ import streamlit as st
 from pages.ui import cards, downloads, progress
 from pages.ui.job_titles import KINDS, result_link, title
 from pages.ui.session import OWNER, errors_shown, link, linked, services
-from pages.ui.text import compact, count, duration, moment
+from pages.ui.text import count, duration, moment, size
 
 if TYPE_CHECKING:
     from spatialformer_core.service import Job
 
 _POLL_S = 2.0
 _LOG_LINES = 200
+_ROWS = 9
 
 
 def numbers(jobs: Sequence[Job]) -> None:
@@ -64,10 +65,13 @@ def list_all(jobs: Sequence[Job]) -> None:
     """Draw the table of all jobs with its downloads."""
     frame = table(jobs)
     small = st.column_config.NumberColumn
+    # Columns without any value say nothing: most of the time nobody waits.
+    order = [name for name in frame if frame[name].notna().any()]
     st.dataframe(
         frame,
         hide_index=True,
-        height=min(38 * (len(frame) + 1), 340),
+        height="content" if len(frame) < _ROWS else 340,
+        column_order=order,
         column_config={
             "job": st.column_config.TextColumn(pinned=True),
             "done_percent": st.column_config.ProgressColumn(
@@ -131,7 +135,7 @@ def _files(job: Job) -> None:
     with st.container(horizontal=True, gap="small"):
         for file in found:
             downloads.file_button(
-                f"{file.name} ({compact(file.n_bytes)}B)",
+                f"{file.name} ({size(file.n_bytes)})",
                 partial(services().result_file, job.id, file.name, OWNER),
                 f"{job.id}-{file.name.replace('/', '-')}",
                 "application/octet-stream",

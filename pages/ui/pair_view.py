@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages.ui import cards, charts, downloads, pair_charts
 from pages.ui.session import OWNER, errors_shown, services
-from pages.ui.text import count, number
+from pages.ui.text import count
 
 if TYPE_CHECKING:
     from spatialformer_core.service import GenePairView
@@ -234,7 +234,7 @@ def _meanings(info: dict[str, Any]) -> None:
 def _units(info: dict[str, Any], comparison: tuple[str, str]) -> None:
     for unit in info["units"]:
         if (unit["group"], unit["reference"]) == comparison:
-            size = f" of {number(unit['block_um'])} µm" if unit["block_um"] else ""
+            size = f" of {count(unit['block_um'])} µm" if unit["block_um"] else ""
             why = f" No p-values: {unit['no_p_reason']}" if unit["no_p_reason"] else ""
             st.caption(f"{count(unit['n_units'])} replicate units: {unit['kind']}{size}.{why}")
 

@@ -86,13 +86,13 @@ def failure(job: Job, name: str) -> None:
 def last_failure(kind: str, title: Callable[[Job], str]) -> None:
     """Say why the newest ended job has no result, until the visitor has seen it."""
     ended = [job for job in jobs_of(kind) if job.is_ended]
-    if not ended or ended[0].status == "done" or st.session_state.get("seen") == ended[0].id:
+    if not ended or ended[0].status == "done" or f"seen-{ended[0].id}" in st.session_state:
         return
     message, button = st.columns([9, 1], vertical_alignment="center")
     with message:
         failure(ended[0], title(ended[0]))
     if button.button("Dismiss", key=f"dismiss-{ended[0].id}", width="stretch"):
-        st.session_state["seen"] = ended[0].id
+        st.session_state[f"seen-{ended[0].id}"] = True
         st.rerun()
 
 

@@ -84,7 +84,7 @@ def view(meta: SlideMeta) -> None:
         else:
             cards.empty(
                 "No cell types on this slide",
-                "Ingest it with `--labels` on the command line to see the retention per type.",
+                "Register it again with a table of cell types to see the retention per type.",
                 "label_off",
             )
         _notes(meta)

@@ -13,7 +13,7 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import QcThresholds, SampleMetadata
 
 if TYPE_CHECKING:
-    from spatialformer_core.service import SlideMeta
+    from spatialformer_core.service import IngestExtras, SlideMeta
 
 _FIELDS = {
     "donor": ("Donor", "Whom the tissue is from. Donors are the best replicate units.", ()),
@@ -29,6 +29,20 @@ _FIELDS = {
         "Assay",
         "The instrument; the model reads it as a token.",
         ("Xenium", "CosMx", "MERSCOPE"),
+    ),
+}
+
+_FILE_FIELDS = {
+    "he_id": ("H&E image (optional)", "image", "A pyramidal OME-TIFF of the same section."),
+    "he_affine_id": (
+        "Alignment of the H&E (optional)",
+        "table",
+        "CSV: the 3x3 matrix or the keypoints that Xenium Explorer writes.",
+    ),
+    "labels_id": (
+        "Cell types (optional)",
+        "table",
+        "CSV with the columns cell_id and group; Xenium Explorer writes such files too.",
     ),
 }
 
@@ -52,6 +66,26 @@ def _sample_fields(slides: Sequence[SlideMeta]) -> dict[str, str | None]:
             help=explanation,
         )
     return values
+
+
+def _file_fields() -> dict[str, str | None]:
+    """Draw the choices of files that go with a slide; return their ids."""
+    files = services().attachable()
+    kinds = {kind: {f.id: f.name for f in files if f.kind == kind} for kind in ("image", "table")}
+    chosen: dict[str, str | None] = {}
+    fields = zip(st.columns(3), _FILE_FIELDS.items(), strict=True)
+    for column, (field, (label, kind, explanation)) in fields:
+        names = kinds[kind]
+        chosen[field] = column.selectbox(
+            label,
+            list(names),
+            index=None,
+            format_func=names.__getitem__,
+            key=f"register-{field}",
+            placeholder="None" if names else f"No {kind} in the allowed folders",
+            help=explanation,
+        )
+    return chosen
 
 
 def _threshold_fields() -> QcThresholds:
@@ -87,7 +121,7 @@ def _submit(
     name: str,
     sample: dict[str, str | None],
     qc: QcThresholds,
-    um_per_px: float | None,
+    extras: IngestExtras,
 ) -> None:
     required = {
         "Folder": source,
@@ -102,7 +136,7 @@ def _submit(
             "told, so none is guessed.",
         )
     metadata = SampleMetadata(**{k: v.strip() for k, v in sample.items() if v})
-    services().register(source, name.strip(), metadata, qc, OWNER, um_per_px=um_per_px)
+    services().register(source, name.strip(), metadata, qc, OWNER, **extras)
     remember(f"{name.strip()} is being read.")
     st.rerun()
 
@@ -134,6 +168,7 @@ def form(slides: Sequence[SlideMeta]) -> None:
             "Name", key="register-name", max_chars=64, help="How the slide is called in the app."
         )
         sample = _sample_fields(slides)
+        files = _file_fields()
         um_per_px = st.number_input(
             "Micrometres per pixel",
             min_value=0.0,
@@ -147,4 +182,10 @@ def form(slides: Sequence[SlideMeta]) -> None:
         st.markdown("**Quality thresholds**")
         qc = _threshold_fields()
         if st.form_submit_button("Register slide", type="primary", icon=":material/add:"):
-            _submit(source, name, sample, qc, um_per_px)
+            extras: IngestExtras = {
+                "um_per_px": um_per_px,
+                "he_id": files["he_id"],
+                "he_affine_id": files["he_affine_id"],
+                "labels_id": files["labels_id"],
+            }
+            _submit(source, name, sample, qc, extras)

@@ -23,6 +23,14 @@ def compact(value: float) -> str:
     return count(value)
 
 
+def size(n_bytes: float) -> str:
+    """Return a file's size, e.g. ``4.5 MB``."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if n_bytes >= unit:
+            return f"{n_bytes / unit:.3g} {name}"
+    return f"{n_bytes:.0f} B"
+
+
 def percent(part: float, whole: float) -> str:
     """Return ``part / whole`` in percent, a dash where there is no whole."""
     if not whole:

@@ -16,22 +16,33 @@ from spatialformer_core.service.tissue import QcReport, Retention
 
 if TYPE_CHECKING:
     from spatialformer_core.perturbation import ScreenEstimate, ScreenRequest
+    from spatialformer_core.service.colocalise import ColocalisationView, ColocaliseRequest
+    from spatialformer_core.service.embed import EmbeddingView, EmbedRequest
     from spatialformer_core.service.gene_pair_view import (
         GenePairEstimate,
         GenePairView,
         PairNetwork,
     )
     from spatialformer_core.service.gene_pairs import GenePairRequest
+    from spatialformer_core.service.ingest import IngestExtras
+    from spatialformer_core.service.panel import GeneAnswer
     from spatialformer_core.service.screen import ScreenView
+    from spatialformer_core.service.spillover import SpilloverView
     from spatialformer_core.slides import Roi, Slide, SlideMeta
     from spatialformer_core.vocabulary import Coverage, CoverageReport
 
 _LAZY = {
+    "ColocalisationView": "spatialformer_core.service.colocalise",
+    "ColocaliseRequest": "spatialformer_core.service.colocalise",
+    "EmbedRequest": "spatialformer_core.service.embed",
+    "EmbeddingView": "spatialformer_core.service.embed",
     "Coverage": "spatialformer_core.vocabulary",
     "CoverageReport": "spatialformer_core.vocabulary",
+    "GeneAnswer": "spatialformer_core.service.panel",
     "GenePairEstimate": "spatialformer_core.service.gene_pair_view",
     "GenePairRequest": "spatialformer_core.service.gene_pairs",
     "GenePairView": "spatialformer_core.service.gene_pair_view",
+    "IngestExtras": "spatialformer_core.service.ingest",
     "PairNetwork": "spatialformer_core.service.gene_pair_view",
     "Roi": "spatialformer_core.slides",
     "ScreenEstimate": "spatialformer_core.perturbation",
@@ -39,16 +50,23 @@ _LAZY = {
     "ScreenView": "spatialformer_core.service.screen",
     "Slide": "spatialformer_core.slides",
     "SlideMeta": "spatialformer_core.slides",
+    "SpilloverView": "spatialformer_core.service.spillover",
 }
 
 __all__ = [
     "AppConfig",
     "CheckpointInfo",
+    "ColocalisationView",
+    "ColocaliseRequest",
     "Coverage",
     "CoverageReport",
+    "EmbedRequest",
+    "EmbeddingView",
+    "GeneAnswer",
     "GenePairEstimate",
     "GenePairRequest",
     "GenePairView",
+    "IngestExtras",
     "Job",
     "Limits",
     "PairNetwork",
@@ -65,6 +83,7 @@ __all__ = [
     "Slide",
     "SlideMeta",
     "SourceEntry",
+    "SpilloverView",
     "open_services",
 ]
 

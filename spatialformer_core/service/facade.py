@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from spatialformer_core.arrays import BoolArray
-from spatialformer_core.config import QcThresholds, SampleMetadata
+from spatialformer_core.config import QcThresholds, SampleMetadata, validate
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import Job, JobQueue, ensure_worker
 from spatialformer_core.service import checkpoints, picture, results, rois, sources, tissue
@@ -24,10 +24,15 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from spatialformer_core.perturbation import ScreenEstimate, ScreenRequest
+    from spatialformer_core.service.colocalise import ColocalisationView, ColocaliseRequest
+    from spatialformer_core.service.embed import EmbeddingView, EmbedRequest
     from spatialformer_core.service.gene_pair_view import GenePairDesk
+    from spatialformer_core.service.ingest import IngestExtras
+    from spatialformer_core.service.panel import GeneAnswer
     from spatialformer_core.service.picture import CellPicture
     from spatialformer_core.service.pull import Official
     from spatialformer_core.service.screen import ScreenView
+    from spatialformer_core.service.spillover import SpilloverView
     from spatialformer_core.slides import Roi, Slide, SlideMeta, SlideStore
     from spatialformer_core.vocabulary import Coverage, CoverageReport
 
@@ -85,31 +90,61 @@ class Services:
         sample: SampleMetadata,
         qc: QcThresholds,
         owner: str,
-        *,
-        um_per_px: float | None = None,
+        **extras: Unpack[IngestExtras],
     ) -> str:
         """Queue the ingest of a source and return the job id.
 
         Parameters
         ----------
-        um_per_px
-            Scale of a source that keeps pixels.
+        extras
+            Scale of a source that keeps pixels; H&E, alignment and labels by id.
 
         Raises
         ------
         SpatialFormerError
-            If the source is gone or a slide of that name exists.
+            If the source or a file is gone, or a slide of that name exists.
         """
+        from spatialformer_core.service.ingest import IngestParams, ingest_files
+
+        values = {"source_id": source_id, "name": name, "sample": sample, "qc": qc, **extras}
+        request = validate(IngestParams, values, "slide")
         sources.source_path(self._roots, source_id)
+        ingest_files(self._roots, request)
         self._check_new_name(name)
-        params = {
-            "source_id": source_id,
-            "name": name,
-            "sample": sample.model_dump(),
-            "qc": qc.model_dump(),
-            "um_per_px": um_per_px,
-        }
-        return self._submit("ingest", params, owner)
+        return self._submit("ingest", request.model_dump(mode="json"), owner)
+
+    def attachable(self) -> list[SourceEntry]:
+        """Return images and tables below the allow-listed folders that may go with a slide."""
+        return sources.list_files(self._roots, self.config.limits.max_sources)
+
+    def find_genes(self, slide_id: str, text: str) -> list[GeneAnswer]:
+        """Return whether genes (any separators) are on a slide's panel, and under which name."""
+        from spatialformer_core.service import panel
+
+        return panel.find_genes(self.slide(slide_id), text)
+
+    def start_spillover(self, slide_id: str, groupby: str, owner: str) -> str:
+        """Queue the measurement of a slide's spillover and return the job id.
+
+        Raises
+        ------
+        SpatialFormerError
+            If there is no such slide or grouping, or the slide has no outlines.
+        """
+        slide = self.slide(slide_id)
+        slide.group(groupby)
+        if not slide.meta.has_polygons:
+            raise SpatialFormerError(
+                "The slide has no cell outlines, so nothing tells spillover from contact.",
+                where=slide_id,
+            )
+        return self._submit("spillover", {"slide_id": slide_id, "groupby": groupby}, owner)
+
+    def spillover(self, slide_id: str, groupby: str) -> SpilloverView | None:
+        """Return what was measured for a grouping since the slide was read, None if nothing."""
+        from spatialformer_core.service import spillover
+
+        return spillover.read_spillover(self.slide(slide_id), groupby)
 
     def qc_report(self, slide_id: str) -> QcReport:
         """Return what quality control did, with the retention of each cell type."""
@@ -282,6 +317,46 @@ class Services:
         from spatialformer_core.service.gene_pair_view import GenePairDesk
 
         return GenePairDesk(self.store, self.queue, self._submit)
+
+    # -------------------------------------------- embeddings and co-localisation
+
+    def submit_embedding(self, request: EmbedRequest, owner: str) -> str:
+        """Queue an embedding and return the job id."""
+        return self._submit("embed", request.model_dump(mode="json"), owner)
+
+    def embedding_result(self, job_id: str, owner: str | None = None) -> EmbeddingView:
+        """Return map, groups, vectors and facts of a finished embedding.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the job is not done or is no embedding.
+        """
+        from spatialformer_core.service import embed
+
+        return embed.embedding_result(self._result_of(job_id, owner, "embed"))
+
+    def submit_colocalisation(self, request: ColocaliseRequest, owner: str) -> str:
+        """Queue a prediction of neighbours by type and return the job id."""
+        return self._submit("colocalise", request.model_dump(mode="json"), owner)
+
+    def colocalisation_result(self, job_id: str, owner: str | None = None) -> ColocalisationView:
+        """Return tables, single neighbours and facts of a finished co-localisation.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the job is not done or is no co-localisation.
+        """
+        from spatialformer_core.service import colocalise
+
+        return colocalise.colocalisation_result(self._result_of(job_id, owner, "colocalise"))
+
+    def _result_of(self, job_id: str, owner: str | None, kind: str) -> Path:
+        job = self.queue.get(job_id, owner)
+        if job.kind != kind:
+            raise SpatialFormerError(f"Job {job_id} is of kind {job.kind!r}, not {kind!r}.")
+        return self.queue.result(job_id)
 
     # -------------------------------------------------------------------- jobs
 

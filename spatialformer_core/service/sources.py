@@ -11,6 +11,9 @@ from spatialformer_core import files
 from spatialformer_core.errors import SpatialFormerError
 
 _ID_LENGTH = 16
+_FILE_DEPTH = 3
+_MAX_VISITED = 20_000
+_FILES = {".tif": "image", ".tiff": "image", ".csv": "table"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,58 @@ def source_path(roots: tuple[Path, ...], source_id: str) -> Path:
     )
 
 
+def list_files(roots: tuple[Path, ...], limit: int) -> list[SourceEntry]:
+    """Return images (``.tif``) and tables (``.csv``) that may go with a slide, by root and name.
+
+    They lie in a root or up to three folders below it; at most ``limit`` of each kind.
+    """
+    found: dict[str, list[SourceEntry]] = {"image": [], "table": []}
+    for entry, _ in _walk_files(roots):
+        if len(found[entry.kind]) < limit:
+            found[entry.kind].append(entry)
+    return [entry for kind in found.values() for entry in kind]
+
+
+def file_path(roots: tuple[Path, ...], file_id: str, kind: str) -> Path:
+    """Return the path behind the id of a file.
+
+    Raises
+    ------
+    SpatialFormerError
+        If no such file of that kind lies below the roots (any more).
+    """
+    for entry, path in _walk_files(roots):
+        if (entry.id, entry.kind) == (file_id, kind):
+            return path
+    raise SpatialFormerError(
+        f"There is no {kind} {file_id[:40]!r}; it may have been moved or removed.",
+        fix="Reload the list of files.",
+    )
+
+
+def _walk_files(roots: tuple[Path, ...]) -> Iterator[tuple[SourceEntry, Path]]:
+    """Yield the files that may go with a slide; a zarr store's inside and links out are none."""
+    visited = 0
+    for index, root in enumerate(roots):
+        folders = [(root, 0)]
+        while folders:
+            folder, depth = folders.pop(0)
+            for path in _children(folder):
+                visited += 1
+                if visited > _MAX_VISITED:
+                    return
+                if path.is_dir() and depth < _FILE_DEPTH and path.suffix != ".zarr":
+                    folders.append((path, depth + 1))
+                kind = _FILES.get(path.suffix.lower())
+                if kind and path.is_file() and _is_inside(root, path):
+                    name = str(path.relative_to(root))
+                    yield SourceEntry(_digest(index, name), name, kind), path
+
+
+def _digest(index: int, name: str) -> str:
+    return hashlib.sha256(f"{index}\0{name}".encode()).hexdigest()[:_ID_LENGTH]
+
+
 def _walk(roots: tuple[Path, ...]) -> Iterator[tuple[SourceEntry, Path]]:
     """Yield the sources one or two levels below each root; links leading outside are no sources."""
     for index, root in enumerate(roots):
@@ -69,8 +124,7 @@ def _walk(roots: tuple[Path, ...]) -> Iterator[tuple[SourceEntry, Path]]:
                 if what is None or not _is_inside(root, path):
                     continue
                 name = str(path.relative_to(root))
-                digest = hashlib.sha256(f"{index}\0{name}".encode()).hexdigest()
-                yield SourceEntry(digest[:_ID_LENGTH], name, what), path
+                yield SourceEntry(_digest(index, name), name, what), path
 
 
 def _children(folder: Path) -> list[Path]:

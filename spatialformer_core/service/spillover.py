@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spatialformer_core import __version__, files
 from spatialformer_core.arrays import BoolArray
+from spatialformer_core.config import FrozenModel, validate
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.perturbation.tissue import SPILLED, UNDECIDED, SpilloverCodes
 from spatialformer_core.progress import Cancel, Progress, check, never, silent
@@ -27,9 +28,11 @@ from spatialformer_core.qc import (
     spillover_table,
 )
 from spatialformer_core.qc.spillover import COLUMNS
-from spatialformer_core.slides import slug
+from spatialformer_core.slides import SlideStore, slug
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from spatialformer_core.slides import CellTranscripts, Groups, Slide
 
 TABLE, FACTS = "spillover.parquet", "spillover.json"
@@ -62,6 +65,36 @@ class SpilloverReport:
     transcripts_deep: int
     top: list[dict[str, Any]]
     folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SpilloverView:
+    """What was measured, for a page: one row per gene and type, and the facts."""
+
+    table: pd.DataFrame
+    facts: dict[str, Any]
+
+
+class SpilloverRequest(FrozenModel):
+    """Parameters of a ``spillover`` job."""
+
+    slide_id: str
+    groupby: str
+    settings: SpilloverSettings = SpilloverSettings()
+
+
+def run_spillover_job(
+    params: dict[str, Any], out: Path, progress: Progress, cancel: Cancel
+) -> None:
+    """Measure a stored slide's spillover; the table is kept with the slide and copied here."""
+    request = validate(SpilloverRequest, params, "spillover")
+    slide = SlideStore(files.home()).open(request.slide_id)
+    report = measure_spillover(
+        slide, request.groupby, request.settings, progress=progress, cancel=cancel
+    )
+    for name in (TABLE, FACTS):
+        with files.atomic_write(out / name) as stream:
+            stream.write((report.folder / name).read_bytes())
 
 
 def measure_spillover(
@@ -148,13 +181,10 @@ def read_flags(slide: Slide, groupby: str) -> dict[str, SpilloverCodes] | None:
     """
     import pyarrow.parquet as pq
 
-    folder = _folder(slide, groupby)
-    if not files.is_complete(folder):
+    facts = _fresh_facts(slide, groupby)
+    if facts is None:
         return None
-    facts = files.read_json(folder / FACTS)
-    if facts.get("created") != slide.meta.created or facts.get("groupby") != groupby:
-        return None
-    rows = pq.read_table(folder / TABLE).to_pylist()
+    rows = pq.read_table(_folder(slide, groupby) / TABLE).to_pylist()
     tested = {row["type"] for row in rows}
     column = {gene: k for k, gene in enumerate(slide.genes)}
     codes = {
@@ -165,6 +195,25 @@ def read_flags(slide: Slide, groupby: str) -> dict[str, SpilloverCodes] | None:
         if row["depends_on_distance"]:
             codes[row["type"]][column[row["gene"]]] = SPILLED if row["flagged"] else UNDECIDED
     return codes
+
+
+def read_spillover(slide: Slide, groupby: str) -> SpilloverView | None:
+    """Return table and facts; None if nothing was measured since the slide was ingested."""
+    import pandas as pd
+
+    facts = _fresh_facts(slide, groupby)
+    if facts is None:
+        return None
+    return SpilloverView(pd.read_parquet(_folder(slide, groupby) / TABLE), facts)
+
+
+def _fresh_facts(slide: Slide, groupby: str) -> dict[str, Any] | None:
+    folder = _folder(slide, groupby)
+    if not files.is_complete(folder):
+        return None
+    facts: dict[str, Any] = files.read_json(folder / FACTS)
+    is_fresh = facts.get("created") == slide.meta.created and facts.get("groupby") == groupby
+    return facts if is_fresh else None
 
 
 def _over_nuclei(slide: Slide, found: CellTranscripts) -> BoolArray:

@@ -78,7 +78,7 @@ def test_states_places_and_cancel(services, root):
 def test_files_of_a_job_that_is_done(services, root):
     job_id = finished(services)
     at = open_jobs(root, job=job_id)
-    assert "ingest.json (2B)" in {b.label for b in at.get("download_button")}
+    assert "ingest.json (2 B)" in {b.label for b in at.get("download_button")}
     assert [(f.name, f.n_bytes) for f in services.result_files(job_id)] == [("ingest.json", 2)]
     assert services.result_file(job_id, "ingest.json") == b"{}"
     assert any("slide was removed" in c.value for c in at.caption)

@@ -7,7 +7,12 @@ import pytest
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import open_services
 from spatialformer_core.service.settings import load_config
-from spatialformer_core.service.sources import list_sources, source_path
+from spatialformer_core.service.sources import (
+    file_path,
+    list_files,
+    list_sources,
+    source_path,
+)
 
 
 def make(folder, *names):
@@ -116,3 +121,32 @@ def test_the_homes_own_sources_come_first(tmp_path, root):
     make(home, "sources/demo/experiment.xenium")
     (home / "config.yaml").write_text(f"slide_roots: [{root}]")
     assert next(entry.name for entry in open_services(home).sources()) == "demo"
+
+
+def test_files_that_go_with_a_slide(tmp_path):
+    folder = tmp_path / "data"
+    make(
+        folder,
+        "he.ome.tif",
+        "run7/keypoints.csv",
+        "run7/output/morphology.ome.TIFF",
+        "run7/a/b/labels.csv",
+        "run7/a/b/c/too-deep.csv",
+        "store.zarr/inside.csv",
+        "run7/notes.txt",
+        ".hidden/labels.csv",
+    )
+    (folder / "out.csv").symlink_to(tmp_path / "secret.csv")
+    (tmp_path / "secret.csv").touch()
+    found = list_files((folder,), 100)
+    assert {(entry.name, entry.kind) for entry in found} == {
+        ("he.ome.tif", "image"),
+        ("run7/output/morphology.ome.TIFF", "image"),
+        ("run7/keypoints.csv", "table"),
+        ("run7/a/b/labels.csv", "table"),
+    }
+    image = next(entry for entry in found if entry.name == "he.ome.tif")
+    assert file_path((folder,), image.id, "image") == folder / "he.ome.tif"
+    with pytest.raises(SpatialFormerError, match="no table"):
+        file_path((folder,), image.id, "table")
+    assert len(list_files((folder,), 1)) == 2
