@@ -57,7 +57,8 @@ def screen(  # noqa: PLR0913 - one parameter per option
     as_json: AsJson = False,
 ) -> None:
     """Screen which gene pairs hold two cell types together: near against far cell pairs."""
-    values = {"slide_ids": slides, "groupby": groupby, "unit": unit, "test": test, "mode": mode}
+    values: dict[str, Any] = {"slide_ids": slides, "groupby": groupby, "unit": unit}
+    values |= {"test": test, "mode": mode}
     values |= {"group_left": groups[0], "group_right": groups[1], "knockout": knockout}
     # The published test is about the raw effects.
     values |= {"control": control or ("none" if test == "published" else "subtract")}

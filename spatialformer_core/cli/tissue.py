@@ -28,9 +28,26 @@ def simulate(  # noqa: PLR0913 - one parameter per option
     ] = None,
     he: Annotated[bool, typer.Option(help="Write an H&E picture.")] = True,
     planted: Annotated[bool, typer.Option(help="--no-planted: a null tissue.")] = True,
+    healthy: Annotated[int, typer.Option(help="Healthy donors of a cohort.")] = 0,
+    disease: Annotated[int, typer.Option(help="Diseased donors of a cohort.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Write a lung-like tissue with planted truth as a Xenium output bundle."""
+    """Write a lung-like tissue with planted truth as a Xenium bundle, or a cohort of them."""
+    if healthy or disease:
+        _cohort(
+            out,
+            {
+                "seed": seed,
+                "cells": cells,
+                "depth": depth,
+                "he": he,
+                "planted": planted,
+                "healthy": healthy,
+                "disease": disease,
+            },
+            as_json=as_json,
+        )
+        return
     from spatialformer_core.config import validate
     from spatialformer_core.simulate import SimulationSettings
     from spatialformer_core.simulate import simulate as run
@@ -45,6 +62,22 @@ def simulate(  # noqa: PLR0913 - one parameter per option
         say(
             f"{report.name}: {report.cells:,} cells, {report.genes} genes, {report.transcripts:,} "
             f"transcripts, {report.granulomas} granulomas in {report.seconds:.0f} s."
+        )
+
+
+def _cohort(out: Path, values: dict[str, Any], *, as_json: bool) -> None:
+    from spatialformer_core.config import validate
+    from spatialformer_core.simulate import CohortSettings, simulate_cohort
+
+    settings = validate(CohortSettings, values, "simulate")
+    report = simulate_cohort(out, settings, progress=terminal_progress())
+    if as_json:
+        emit_json(report.model_dump(mode="json"))
+    else:
+        say(
+            f"{report.name}: {report.healthy} healthy and {report.disease} diseased donors, "
+            f"{report.transcripts:,} transcripts in {report.seconds:.0f} s. All at once: "
+            f"spatialformer ingest --cohort {out / report.sheet}"
         )
 
 

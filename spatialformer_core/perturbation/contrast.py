@@ -118,6 +118,22 @@ def _kind(effect: Contrast, interaction: Contrast) -> list[str]:
     return [str(name) for name in names]
 
 
+def _further(tally: Tally, effect: Contrast, interaction: Contrast) -> dict[str, Any]:
+    """Return the columns behind those of the frozen format; some are filled in later."""
+    return {
+        "epsilon_low": interaction.low,
+        "epsilon_high": interaction.high,
+        "epsilon_t": interaction.t,
+        "epsilon_df": interaction.df,
+        "kind": _kind(effect, interaction),
+        "units_agree": _units_agree(tally),
+        "ligand": "",
+        "n_checkpoints": 1,
+        "agree": np.nan,
+        "scope": "",
+    }
+
+
 def build_table(
     tally: Tally,
     genes: tuple[str, ...],
@@ -190,16 +206,7 @@ def build_table(
             "co_occurs": unknown if co_occurs is None else pd.array(co_occurs, dtype="boolean"),
             "spillover": unknown if spillover is None else _with_gaps(spillover),
             "in_sample": unknown if in_sample is None else pd.array(in_sample, dtype="boolean"),
-            "epsilon_low": interaction.low,
-            "epsilon_high": interaction.high,
-            "epsilon_t": interaction.t,
-            "epsilon_df": interaction.df,
-            "kind": _kind(effect, interaction),
-            "units_agree": _units_agree(tally),
-            "ligand": "",
-            "n_checkpoints": 1,
-            "agree": np.nan,
-            "scope": "",
+            **_further(tally, effect, interaction),
         },
         columns=list(COLUMNS),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spatialformer_core import files
 from spatialformer_core.errors import SpatialFormerError
@@ -69,7 +69,7 @@ def save(figure: Figure, path: Path) -> None:
             f"Figures are written as {', '.join(_FORMATS)}, not {path.suffix!r}.", where=path.name
         )
     # Text stays text: it can be searched, and edited in a drawing program.
-    style = {"svg.fonttype": "none", "svg.hashsalt": "spatialformer", "pdf.fonttype": 42}
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "spatialformer"}
     dates: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with mpl.rc_context(style), files.atomic_write(path) as stream:
         figure.savefig(stream, format=path.suffix[1:], dpi=_DPI, metadata=dates.get(path.suffix))

@@ -12,6 +12,7 @@ How it is made, one file per step:
 - ``expression``: how many transcripts each cell makes; ``transcripts``, ``geometry``: where they
   lie, where they are counted (spillover, background) and with which QV; ``slide``: all of it;
 - ``rasters``, ``images``: masks, DAPI-like stain, H&E-like section, OME-TIFF;
+- ``cohort``: many donors, healthy and diseased, with random effects;
 - ``tables``, ``clusters``, ``truth``, ``bundle``: the files; ``simulator``: the door.
 
 Results depend on the settings alone: not on the number of threads, nor on the machine's load.
@@ -19,7 +20,15 @@ Results depend on the settings alone: not on the number of threads, nor on the m
 
 from __future__ import annotations
 
+from spatialformer_core.simulate.cohort import CohortReport, CohortSettings, simulate_cohort
 from spatialformer_core.simulate.settings import SimulationReport, SimulationSettings
 from spatialformer_core.simulate.simulator import simulate
 
-__all__ = ["SimulationReport", "SimulationSettings", "simulate"]
+__all__ = [
+    "CohortReport",
+    "CohortSettings",
+    "SimulationReport",
+    "SimulationSettings",
+    "simulate",
+    "simulate_cohort",
+]

@@ -19,6 +19,7 @@ from spatialformer_core.files import atomic_write, write_json
 from spatialformer_core.progress import Cancel, Progress, check
 from spatialformer_core.simulate import images, rasters, tables
 from spatialformer_core.simulate.panel import load_panel
+from spatialformer_core.simulate.settings import only_in_cohorts
 from spatialformer_core.simulate.slide import ID_SUFFIX, SimulatedSlide
 from spatialformer_core.simulate.truth import granuloma_rois, planted_truth
 
@@ -193,7 +194,8 @@ def _gene_panel() -> dict[str, Any]:
 def _experiment(slide: SimulatedSlide, matrix: Any, name: str) -> dict[str, Any]:
     panel = load_panel()
     per_cell = np.asarray(matrix[:, : panel.n_genes].sum(axis=1)).ravel()
-    identity = uuid.uuid5(uuid.NAMESPACE_OID, slide.settings.model_dump_json())
+    made_from = slide.settings.model_dump_json(exclude=only_in_cohorts(slide.settings))
+    identity = uuid.uuid5(uuid.NAMESPACE_OID, made_from)
     return {
         "major_version": 6,
         "minor_version": 0,

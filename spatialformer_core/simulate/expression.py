@@ -109,7 +109,8 @@ def draw_states(
     n = len(xy_um)
     pixels = tissue.pixels(xy_um)
     alone, local = rng.integers(0, planted.N_PROGRAMMES, (2, n))
-    if settings.planted:
+    is_healthy = settings.effects is not None and settings.effects.condition == "healthy"
+    if settings.planted and not is_healthy:
         local = tissue.programme[pixels].astype(np.int64)
     has_programme = np.isin(cell_type, [TYPE_INDEX[planted.MACROPHAGE], TYPE_INDEX[planted.T_CELL]])
     touching = np.zeros((n, len(planted.CONTACT_GENES)), np.bool_)
@@ -192,6 +193,15 @@ def _plant_levels(profile: DoubleArray, panel: Panel) -> None:
         profile[TYPE_INDEX[source.source], panel.index(source.gene)] = source.mean
 
 
+def donor_levels(donor: str) -> DoubleArray:
+    """Return the factor of each gene in a donor's cells, shape ``(n_genes,)``.
+
+    Decided by the name alone: the same donor has the same levels on every slide.
+    """
+    rng = stream(_PROFILE_SEED, "donor", donor)
+    return rng.lognormal(0, _DONOR_SD, load_panel().n_genes)
+
+
 def transcripts_made(
     settings: SimulationSettings, cell_type: IntArray, area_um2: FloatArray, states: CellStates
 ) -> Iterator[tuple[IntArray, IntArray]]:
@@ -212,8 +222,10 @@ def transcripts_made(
         Cell and gene column of each transcript, in ascending order of both, shape ``(m,)``.
     """
     panel = load_panel()
-    donor = stream(_PROFILE_SEED, "donor", settings.donor).lognormal(0, _DONOR_SD, panel.n_genes)
-    profile = type_profiles(settings.focus) * donor.astype(np.float32)
+    profile = type_profiles(settings.focus) * donor_levels(settings.donor).astype(np.float32)
+    strength = 1.0 if settings.effects is None else settings.effects.contact_strength
+    for name, fold in (settings.effects.disease_folds if settings.effects else {}).items():
+        profile[:, panel.index(name)] *= np.float32(fold)
     mean_area = np.bincount(cell_type, area_um2, len(CELL_TYPES)) / np.maximum(
         np.bincount(cell_type, minlength=len(CELL_TYPES)), 1
     )
@@ -223,7 +235,7 @@ def transcripts_made(
         size = rng.lognormal(-(_SIZE_SD**2) / 2, _SIZE_SD, len(cell_type[rows]))
         size *= np.sqrt(area_um2[rows] / mean_area[cell_type[rows]])
         mean = profile[cell_type[rows]]
-        _apply_states(mean, states, rows, planted_truth=settings.planted)
+        _apply_states(mean, states, rows, strength=strength if settings.planted else None)
         _apply_programmes(mean, cell_type[rows], states, rows)
         mean *= (settings.depth * size).astype(np.float32)[:, None]
         noise = rng.standard_gamma(_OVERDISPERSION_SHAPE, mean.shape, np.float32)
@@ -237,9 +249,12 @@ def transcripts_made(
 
 
 def _apply_states(
-    mean: FloatArray, states: CellStates, rows: slice, *, planted_truth: bool
+    mean: FloatArray, states: CellStates, rows: slice, *, strength: float | None
 ) -> None:
-    """Change the mean expression ``(cells, genes)`` of one run of cells in place."""
+    """Change the mean expression ``(cells, genes)`` of one run of cells in place.
+
+    ``strength`` is the power of the contact genes' folds, None without any relation.
+    """
     panel = load_panel()
     zone = states.zone[rows]
     inside = {
@@ -249,9 +264,9 @@ def _apply_states(
     for rule in planted.ZONE_GENES:
         mean[inside[rule.zone], panel.index(rule.gene)] *= rule.mean_inside / rule.mean_outside
     for column, contact in enumerate(planted.CONTACT_GENES):
-        if planted_truth:
+        if strength is not None:
             touched = states.touching[rows, column]
-            mean[touched, panel.index(contact.gene)] *= contact.fold
+            mean[touched, panel.index(contact.gene)] *= contact.fold**strength
     for column, roles in enumerate(panel.roles):
         if "cycle" in roles:
             mean[states.cycling[rows], column] = _CYCLING_MEAN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,24 @@ from spatialformer_core.config import FrozenModel
 
 # Chosen so that depth 0.45 gives the pancreas slide's ratio of genes to transcripts.
 _FOCUS_POWER: Final = 1.2
+
+
+class DonorEffects(FrozenModel):
+    """How the tissue of one donor of a cohort differs from that of a donor on its own.
+
+    Attributes
+    ----------
+    condition
+        ``healthy`` tissue has no granulomas, and its macrophages and T cells share no programme.
+    contact_strength
+        Power of the folds by which contact genes rise: 1 is the planted one, 0 none.
+    disease_folds
+        Fold of each disease gene; 1 in healthy donors.
+    """
+
+    condition: Literal["healthy", "disease"]
+    contact_strength: float = Field(gt=0, le=10)
+    disease_folds: dict[str, float]
 
 
 class SimulationSettings(FrozenModel):
@@ -42,6 +60,8 @@ class SimulationSettings(FrozenModel):
         Share of a cell's transcripts that are found in a cell that touches it.
     planted
         False: the same tissue without any of the planted relations (a null tissue).
+    effects
+        What makes it one donor of a cohort; None changes nothing.
     """
 
     seed: int = Field(default=1, ge=0, lt=2**32)
@@ -54,6 +74,7 @@ class SimulationSettings(FrozenModel):
     granulomas: int | None = Field(default=None, ge=1, le=1000)
     spillover: float = Field(default=0.04, ge=0, le=0.3)
     planted: bool = True
+    effects: DonorEffects | None = None
 
     @property
     def focus(self) -> float:
@@ -66,7 +87,14 @@ class SimulationSettings(FrozenModel):
     @property
     def n_granulomas(self) -> int:
         """Number of granulomas to lay out."""
+        if self.effects is not None and self.effects.condition == "healthy":
+            return 0
         return self.granulomas or max(2, round(self.cells / 2000))
+
+
+def only_in_cohorts(settings: SimulationSettings) -> set[str]:
+    """Return the settings that a slide on its own does not name in its files."""
+    return set() if settings.effects else {"effects"}
 
 
 class SimulationReport(FrozenModel):

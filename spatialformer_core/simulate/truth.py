@@ -9,6 +9,7 @@ import numpy as np
 from spatialformer_core.arrays import DoubleArray
 from spatialformer_core.simulate import planted
 from spatialformer_core.simulate.panel import CELL_TYPES, load_panel
+from spatialformer_core.simulate.settings import only_in_cohorts
 from spatialformer_core.simulate.slide import SimulatedSlide
 
 _ROI_CORNERS = 48
@@ -47,7 +48,7 @@ def planted_truth(slide: SimulatedSlide, he_um_from_px: DoubleArray | None) -> d
         "simulated": True,
         "planted": slide.settings.planted,
         "seed": slide.settings.seed,
-        "settings": slide.settings.model_dump(),
+        "settings": slide.settings.model_dump(exclude=only_in_cohorts(slide.settings)),
         "cell_types": list(CELL_TYPES),
         "n_genes": load_panel().n_genes,
         "side_um": slide.tissue.side_um,
