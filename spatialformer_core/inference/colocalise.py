@@ -41,6 +41,7 @@ from spatialformer_core.progress import Cancel, Progress, never, silent, staged
 from spatialformer_core.stats import block_corners
 
 MODEL = "spatialformer"
+PRIOR = "type_pair_prior"
 WEIGHTED = "spatialformer_weighted"
 """All candidates, each in proportion to its score: what a cell's surroundings are made of."""
 
@@ -262,7 +263,7 @@ class _Baselines:
         if self._expression is not None:
             found["expression_cosine"] = self._cosine(self._expression, candidates)
         if self._subject.prior is not None:
-            found["type_pair_prior"] = self._subject.prior[types[left], types[right]]
+            found[PRIOR] = self._subject.prior[types[left], types[right]]
         found["same_type"] = (types[left] == types[right]).astype(np.float64)
         # All alike: predicted neighbours are composed like the candidates.
         found["type_frequency"] = np.zeros(len(right))
@@ -321,7 +322,10 @@ def _step(
     places = np.bincount(own.row, predicted, len(own.query)).astype(np.float64)
     if selection.threshold is None:
         places = np.full(len(own.query), float(selection.k))
-    mass = {MODEL: predicted, WEIGHTED: _weighted_mass(scores[MODEL][kept], own, places)}
+    chance = expit(scores[MODEL][kept].astype(np.float64))
+    mass = {MODEL: predicted, WEIGHTED: _weighted_mass(chance, own, places)}
+    if PRIOR in scores:
+        mass[f"{PRIOR}_weighted"] = _weighted_mass(scores[PRIOR][kept], own, places)
     baselines = {name: score[kept] for name, score in scores.items() if name != MODEL}
     mass |= {name: best_mass(score, own, places) for name, score in baselines.items()}
     return _Step(
@@ -332,8 +336,8 @@ def _step(
     )
 
 
-def _weighted_mass(score: FloatArray, candidates: Candidates, places: DoubleArray) -> DoubleArray:
-    value = expit(score.astype(np.float64)) * candidates.weight
+def _weighted_mass(chance: DoubleArray, candidates: Candidates, places: DoubleArray) -> DoubleArray:
+    value = chance * candidates.weight
     total = np.bincount(candidates.row, value, len(candidates.query))
     # Scores so low that all of them are 0 leave nothing to share out.
     share = np.divide(places, total, out=np.zeros_like(places), where=total > 0)

@@ -10,16 +10,19 @@ from spatialformer_core.arrays import LongArray
 from spatialformer_core.inference.colocalise import (
     CELLS,
     MODEL,
+    PRIOR,
     REACH,
     WEIGHTED,
     Colocalisation,
     ColocaliseSettings,
 )
-from spatialformer_core.inference.type_tables import ALL
+from spatialformer_core.inference.type_tables import ALL, TRUE
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_MIN_EXPECTED = 20
+_MIN_PAIRS = 3
 NO_TYPE = "(none)"
 JSD = (
     "Jensen-Shannon distance, natural logarithm: 0 for equal composition, 0.833 for types that "
@@ -73,9 +76,10 @@ def colocalisation_facts(result: Colocalisation, settings: ColocaliseSettings) -
     if not has_truth:
         return facts
     facts["headline"] = {scope: _headline(result, scope) for scope in result.tables}
+    facts["agreement"] = {scope: _agreement(result, scope) for scope in result.tables}
     facts["n_blocks"] = result.tables[REACH].n_blocks
     facts["intervals"] = f"95 %, resampling {settings.block_um:g} um blocks of query cells"
-    if "type_pair_prior" not in result.methods:
+    if PRIOR not in result.methods:
         facts["notes"].append(NO_PRIOR)
     if not facts["n_blocks"]:
         facts["notes"].append("The query cells lie in one block: there are no intervals.")
@@ -90,6 +94,24 @@ def _headline(result: Colocalisation, scope: str) -> dict[str, dict[str, Any]]:
     for row in table[table["type"] == ALL].to_dict("records"):
         numbers = {key: _number(row[key]) for key in ("value", "low", "high")}
         found.setdefault(row["method"], {})[row["metric"]] = numbers
+    return found
+
+
+def _agreement(result: Colocalisation, scope: str) -> dict[str, Any]:
+    """Return how well each method ranks pairs of types by observed over expected (Spearman)."""
+    from scipy.stats import spearmanr
+
+    table = result.tables[scope].pairs.set_index(["type", "neighbour_type"])
+    true = table[table["source"] == TRUE]
+    enough = true[true["expected"] >= _MIN_EXPECTED].index
+    found: dict[str, Any] = {"n_type_pairs": len(enough), "min_expected": _MIN_EXPECTED}
+    for method in result.methods:
+        own = table[table["source"] == method]["ratio"].reindex(enough)
+        known = own.notna()
+        varies = known.sum() >= _MIN_PAIRS and np.ptp(own[known].round(9)) > 0
+        # Ratios that are all alike rank nothing.
+        value = spearmanr(own[known], true["ratio"].reindex(enough)[known])[0] if varies else 0.0
+        found[method] = _number(value)
     return found
 
 
@@ -115,7 +137,19 @@ def _verdict(facts: dict[str, Any], result: Colocalisation, settings: Colocalise
         f"({best}) {head[best]['recall']['value']:.1%}: {_difference(result, best, 'recall')}. "
         f"Their types lie {head[MODEL]['jsd']['value']:.3f} (JSD) from those of the true ones, by "
         f"the best trivial answer ({nearest}) {head[nearest]['jsd']['value']:.3f}: "
-        f"{_difference(result, nearest, 'jsd')}."
+        f"{_difference(result, nearest, 'jsd')}. Which types lie together more than expected it "
+        f"ranks as the tissue does to {_shown(facts['agreement'][REACH])}."
+    )
+
+
+def _shown(agreement: dict[str, Any]) -> str:
+    """Return the agreement of the model and of the best trivial answer in words."""
+    rest = [m for m in agreement if m not in (MODEL, WEIGHTED, "n_type_pairs", "min_expected")]
+    best = max(rest, key=lambda m: agreement[m] or 0.0)
+    values = [f"{agreement[m] or 0.0:.2f}" for m in (MODEL, WEIGHTED, best)]
+    return (
+        f"{values[0]} (Spearman; all candidates weighted by score: {values[1]}; the best trivial "
+        f"answer, {best}: {values[2]})"
     )
 
 

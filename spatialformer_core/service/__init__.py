@@ -16,8 +16,6 @@ from spatialformer_core.service.tissue import QcReport, Retention
 
 if TYPE_CHECKING:
     from spatialformer_core.perturbation import ScreenEstimate, ScreenRequest
-    from spatialformer_core.service.colocalise import ColocalisationView, ColocaliseRequest
-    from spatialformer_core.service.embed import EmbeddingView, EmbedRequest
     from spatialformer_core.service.gene_pair_view import (
         GenePairEstimate,
         GenePairView,
@@ -32,10 +30,6 @@ if TYPE_CHECKING:
     from spatialformer_core.vocabulary import Coverage, CoverageReport
 
 _LAZY = {
-    "ColocalisationView": "spatialformer_core.service.colocalise",
-    "ColocaliseRequest": "spatialformer_core.service.colocalise",
-    "EmbedRequest": "spatialformer_core.service.embed",
-    "EmbeddingView": "spatialformer_core.service.embed",
     "Coverage": "spatialformer_core.vocabulary",
     "CoverageReport": "spatialformer_core.vocabulary",
     "GeneAnswer": "spatialformer_core.service.panel",
@@ -56,12 +50,8 @@ _LAZY = {
 __all__ = [
     "AppConfig",
     "CheckpointInfo",
-    "ColocalisationView",
-    "ColocaliseRequest",
     "Coverage",
     "CoverageReport",
-    "EmbedRequest",
-    "EmbeddingView",
     "GeneAnswer",
     "GenePairEstimate",
     "GenePairRequest",

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from spatialformer_core.perturbation import ScreenEstimate, ScreenRequest
-    from spatialformer_core.service.colocalise import ColocalisationView, ColocaliseRequest
-    from spatialformer_core.service.embed import EmbeddingView, EmbedRequest
     from spatialformer_core.service.gene_pair_view import GenePairDesk
     from spatialformer_core.service.ingest import IngestExtras
     from spatialformer_core.service.panel import GeneAnswer
@@ -317,46 +315,6 @@ class Services:
         from spatialformer_core.service.gene_pair_view import GenePairDesk
 
         return GenePairDesk(self.store, self.queue, self._submit)
-
-    # -------------------------------------------- embeddings and co-localisation
-
-    def submit_embedding(self, request: EmbedRequest, owner: str) -> str:
-        """Queue an embedding and return the job id."""
-        return self._submit("embed", request.model_dump(mode="json"), owner)
-
-    def embedding_result(self, job_id: str, owner: str | None = None) -> EmbeddingView:
-        """Return map, groups, vectors and facts of a finished embedding.
-
-        Raises
-        ------
-        SpatialFormerError
-            If the job is not done or is no embedding.
-        """
-        from spatialformer_core.service import embed
-
-        return embed.embedding_result(self._result_of(job_id, owner, "embed"))
-
-    def submit_colocalisation(self, request: ColocaliseRequest, owner: str) -> str:
-        """Queue a prediction of neighbours by type and return the job id."""
-        return self._submit("colocalise", request.model_dump(mode="json"), owner)
-
-    def colocalisation_result(self, job_id: str, owner: str | None = None) -> ColocalisationView:
-        """Return tables, single neighbours and facts of a finished co-localisation.
-
-        Raises
-        ------
-        SpatialFormerError
-            If the job is not done or is no co-localisation.
-        """
-        from spatialformer_core.service import colocalise
-
-        return colocalise.colocalisation_result(self._result_of(job_id, owner, "colocalise"))
-
-    def _result_of(self, job_id: str, owner: str | None, kind: str) -> Path:
-        job = self.queue.get(job_id, owner)
-        if job.kind != kind:
-            raise SpatialFormerError(f"Job {job_id} is of kind {job.kind!r}, not {kind!r}.")
-        return self.queue.result(job_id)
 
     # -------------------------------------------------------------------- jobs
 

@@ -48,9 +48,9 @@ def hidden_of(model, one: CellTokens) -> np.ndarray:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("budget", [1, 90, 16_384])
+@pytest.mark.parametrize("budget", [1, 60])
 def test_cells_and_genes_equal_one_cell_at_a_time(architecture, budget):
-    model, many = network(architecture), cells(23)
+    model, many = network(architecture), cells(9)
     settings = EmbedSettings(tokens_per_batch=budget)
     found = cls_states(model, many, settings=settings)
     states = gene_states(model, many, settings=settings)
@@ -75,8 +75,8 @@ def test_gene_means_are_means_over_expressing_cells():
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_order_of_cells_does_not_matter(architecture):
-    model, many = network(architecture), cells(40)
-    order = np.random.default_rng(1).permutation(40)
+    model, many = network(architecture), cells(15)
+    order = np.random.default_rng(1).permutation(15)
     np.testing.assert_allclose(
         cls_states(model, many.take(order)), cls_states(model, many)[order], atol=1e-5
     )
@@ -102,9 +102,9 @@ def test_masked_meta_says_nothing_of_the_sample(architecture):
 
 
 def test_pair_of_a_cross_encoder_is_the_mean_of_both_orders():
-    model, left, right = network("cross-encoder"), cells(9), cells(9, 1)
+    model, left, right = network("cross-encoder"), cells(5), cells(5, 1)
     found = pair_states(model, left, right)
-    for k in range(9):
+    for k in range(5):
         a, b = (side.take(np.array([k])) for side in (left, right))
         with torch.no_grad():
             both = [model.hidden(model.collate(*pair)).numpy()[0] for pair in ((a, b), (b, a))]

@@ -18,11 +18,9 @@ from spatialformer_core.evaluation.splits import TEST, TRAIN, VALIDATION, split_
 from spatialformer_core.inference import cls_states, make_scorer
 from spatialformer_core.model import build, load_checkpoint, preset_config, save_checkpoint
 from spatialformer_core.progress import never, silent
-from spatialformer_core.service import open_services
-from spatialformer_core.service.colocalise import (
-    colocalisation_result,
-)
-from spatialformer_core.service.embed import embedding_result
+from spatialformer_core.service import model_jobs, open_services
+from spatialformer_core.service.colocalise import ColocaliseRequest, colocalisation_result
+from spatialformer_core.service.embed import EmbedRequest, embedding_result
 from spatialformer_core.service.kinds import resolve
 from spatialformer_core.slides import SlideStore, ingest
 from spatialformer_core.vocabulary import build_vocabulary, tokenise
@@ -241,6 +239,32 @@ def test_a_slide_from_the_command_line(home, tmp_path):
     done = CliRunner().invoke(app, ["embed", "slide", "--checkpoint", "foreign"])
     assert done.exit_code == 0, done.output
     assert "600 cells in 16 dimensions" in done.stdout
+
+
+def test_pages_get_results_by_job(home, tmp_path, monkeypatch):
+    monkeypatch.setattr("spatialformer_core.service.model_jobs.ensure_worker", lambda home: None)
+    services = open_services()
+    asked = {"slide_id": "slide", "checkpoint_id": "foreign"}
+    jobs = [
+        model_jobs.submit(services, EmbedRequest(**asked), "me"),
+        model_jobs.submit(services, ColocaliseRequest(**asked, n_queries=30), "me"),
+    ]
+    for job_id, kind in zip(jobs, ("embed", "colocalise"), strict=True):
+        queued = services.queue.get(job_id, "me")
+        assert queued.kind == kind
+        with pytest.raises(SpatialFormerError, match="has no result"):
+            model_jobs.embedding(services, job_id, "me") if kind == "embed" else (
+                model_jobs.colocalisation(services, job_id, "me")
+            )
+        with files.atomic_directory(tmp_path / job_id) as partial:
+            resolve(kind)(queued.params, partial, silent, never)
+    monkeypatch.setattr(services.queue, "result", lambda job_id: tmp_path / job_id)
+    assert len(model_jobs.embedding(services, jobs[0], "me").table) == 600
+    assert model_jobs.colocalisation(services, jobs[1], "me").info["n_queries"] == 30
+    with pytest.raises(SpatialFormerError, match="not 'embed'"):
+        model_jobs.embedding(services, jobs[1], "me")
+    with pytest.raises(SpatialFormerError, match="no job"):
+        model_jobs.embedding(services, jobs[0], "another")
 
 
 @pytest.mark.parametrize(

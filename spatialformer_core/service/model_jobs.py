@@ -1,0 +1,54 @@
+"""What pages do with embeddings and co-localisations: queue them, and read what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.jobs import ensure_worker
+from spatialformer_core.service.colocalise import (
+    ColocalisationView,
+    ColocaliseRequest,
+    colocalisation_result,
+)
+from spatialformer_core.service.embed import EmbeddingView, EmbedRequest, embedding_result
+from spatialformer_core.service.facade import Services
+
+EMBED, COLOCALISE = "embed", "colocalise"
+
+
+def submit(services: Services, request: EmbedRequest | ColocaliseRequest, owner: str) -> str:
+    """Queue an embedding or a co-localisation and return the job id."""
+    kind = EMBED if isinstance(request, EmbedRequest) else COLOCALISE
+    job_id = services.queue.submit(kind, request.model_dump(mode="json"), owner)
+    ensure_worker(services.home)
+    return job_id
+
+
+def embedding(services: Services, job_id: str, owner: str | None = None) -> EmbeddingView:
+    """Return map, groups, vectors and facts of a finished embedding.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the job is not done or is no embedding.
+    """
+    return embedding_result(_folder(services, job_id, owner, EMBED))
+
+
+def colocalisation(services: Services, job_id: str, owner: str | None = None) -> ColocalisationView:
+    """Return tables, single neighbours and facts of a finished co-localisation.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the job is not done or is no co-localisation.
+    """
+    return colocalisation_result(_folder(services, job_id, owner, COLOCALISE))
+
+
+def _folder(services: Services, job_id: str, owner: str | None, kind: str) -> Path:
+    job = services.queue.get(job_id, owner)
+    if job.kind != kind:
+        raise SpatialFormerError(f"Job {job_id} is of kind {job.kind!r}, not {kind!r}.")
+    return services.queue.result(job_id)
