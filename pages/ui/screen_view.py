@@ -98,6 +98,8 @@ def _filtered(frame: pd.DataFrame, absent: dict[str, str], key: str) -> pd.DataF
     for control, (column, (label, explanation)) in zip(controls[2:], _FLAGS.items(), strict=True):
         hidden = control.toggle(
             label,
+            # Flagged pairs are hidden until asked for; the downloads hold them.
+            value=column == "spillover" and bool(_flag(frame, column).any()),
             key=f"{column}-{key}",
             help=f"Not available: {absent[column]}." if column in absent else explanation,
             disabled=not _flag(frame, column).any(),

@@ -119,7 +119,8 @@ def estimate_screen(
     cost = cost_of(plan, request, mode, model.architecture)
     exact = cost if mode == "exact" else cost_of(plan, request, "exact", model.architecture)
     n_tested, n_units = len(plan.index), len(plan.unit_names)
-    reason = plan.no_p_reason
+    # The published test counts cell pairs, not units.
+    reason = None if request.test == "published" else plan.no_p_reason
     if reason is None and not n_tested:
         reason = "No gene pair reaches the support threshold."
     t_needed = p_needed = None

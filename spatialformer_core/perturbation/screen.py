@@ -170,13 +170,7 @@ def run_screen(
     )
     table = beside(found, plan, table, targets.names)
     info = describe(plan, gate, request, table, marks)
-    info["checkpoint"] = {
-        "name": model.name,
-        "id": model.id,
-        "simulated": model.simulated,
-        "coverage": model.coverage,
-        "vocabulary_fingerprint": model.fingerprint,
-    }
+    info["checkpoint"] = _about(model)
     info = how_found(info, request, mode, found, targets)
     info["cost"] = {
         "encodings": found.facts["encodings"],
@@ -193,6 +187,16 @@ def run_screen(
         return carry_out(again, shards, mode, request, cancel=cancel).reported(request)
 
     return interpret(ScreenResult(table, info), plan, tally, request, tally_of)
+
+
+def _about(model: ModelFacts) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "id": model.id,
+        "simulated": model.simulated,
+        "coverage": model.coverage,
+        "vocabulary_fingerprint": model.fingerprint,
+    }
 
 
 def _in_sample(plan: ScreenPlan, request: ScreenRequest) -> BoolArray | None:

@@ -282,3 +282,20 @@ def test_checkpoints_are_compared_in_the_same_screen(lab):
     assert said["effect"]["rank_correlation"][0] == 1.0
     assert said["effect"]["least"] < 0.9
     assert "3 checkpoints" in said["sentence"]
+
+
+@pytest.mark.slow
+def test_false_discoveries_stay_below_five_percent_among_true_ones():
+    """40 cohorts of 8 units and 600 gene pairs that share genes, a tenth of them true."""
+    false_share, called = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        spread = rng.gamma(4, 0.25, 600)
+        gene = rng.normal(0, 0.5, (8, 30))
+        near = rng.normal(0, 1, (8, 600)) * spread + gene[:, np.arange(600) % 30] * spread
+        near[:, :60] += 4 * spread[:60]
+        found = contrast(sums(8, near, np.zeros((8, 600))), "d", with_p=True).q < 0.05
+        false_share.append(found[60:].sum() / max(found.sum(), 1))
+        called.append(found[:60].mean())
+    assert np.mean(false_share) < 0.055
+    assert np.mean(called) > 0.9
