@@ -5,17 +5,16 @@ import { decodeCodes, decodePoints } from './decode.js';
 import { h } from './dom.js';
 import { DrawingTools } from './draw.js';
 import { Corners } from './edit.js';
-import { exportPicture, linkTo } from './export.js';
 import { Grid } from './grid.js';
 import { Net } from './net.js';
-import { polygonsOf } from './geometry.js';
 import { Panel } from './panel.js';
 import { Regions } from './regions.js';
 import { adoptDraft, draftsOf, settingsOf } from './settings.js';
 import { Stage, hasWebGL } from './stage.js';
 import { Status } from './status.js';
 import { STYLE } from './style.js';
-import { Toolbar, keyMeaning } from './toolbar.js';
+import { Toolbar } from './toolbar.js';
+import { Tools, round } from './tools.js';
 import { Tooltip } from './tooltip.js';
 import { Transcripts } from './transcripts.js';
 
@@ -24,19 +23,10 @@ const NARROW_PX = 620;
 const SHORT_PX = 430;
 const CLICK_PX = 4;
 const HOVER_PX = 6;
-const ADVICE = {
-  pan: '',
-  lasso: 'Drag around the tissue · Esc stops',
-  polygon: 'Click corner after corner, double-click closes · Backspace takes one back',
-  rectangle: 'Drag from corner to corner · Esc stops',
-  edit: 'Drag a corner, or an edge for a new one · Del takes a corner away · Z undoes · Esc ends',
-};
-const DRAWING = new Set(['lasso', 'polygon', 'rectangle']);
-const KEY_HELP = 'Arrows move · + − zoom · 0 whole slide · L P R draw · E corners · Z undo · Esc stops · S picture · C link · F full screen';
-const round = (value) => Math.round(value * 100) / 100;
 
-export class Viewer {
+export class Viewer extends Tools {
   constructor(root) {
+    super();
     this.root = root;
     this.build();
     this.listen();
@@ -122,6 +112,7 @@ export class Viewer {
     this.camera = new Camera(data.slide, (viewState) => this.stage?.look(viewState));
     this.box.dataset.state = 'loading';
     this.tools.use('pan');
+    this.edit.open(null);
     this.tooltip.known.clear();
     this.status.unblock();
     this.showTools();
@@ -285,138 +276,6 @@ export class Viewer {
     if (error?.name === 'AbortError') return;
     this.lastProblem = error;
     this.status.say(error?.message || 'A part of the picture could not be drawn.');
-  }
-
-  // ---- tools -----------------------------------------------------------------------------------
-
-  showTools() {
-    const { tool, busy } = this.tools;
-    this.toolbar.show({ tool, canEdit: Boolean(this.editable), canUndo: this.drafts.stack.length > 0, canClear: Boolean(this.draft) });
-    this.stage?.use({ drawing: DRAWING.has(tool), busy });
-    this.status.advise(ADVICE[this.tools.tool]);
-  }
-
-  press(name, key = false) {
-    if (!this.stage) return;
-    if (name in ADVICE) this.use(name);
-    else if (name === 'clear' && key && this.edit.ring) this.edit.remove();
-    else if (name === 'back') this.tools.back();
-    else if (name === 'undo') this.undo();
-    else if (name === 'clear') this.drop();
-    else if (name === 'plus' || name === 'minus') this.zoomBy(name === 'plus' ? 0.8 : -0.8);
-    else if (name === 'fit') this.fit();
-    else if (name === 'full') this.fullScreen();
-    else if (name === 'png' || name === 'svg') exportPicture(this, name);
-    else if (name === 'link') this.copyLink();
-    else if (name === 'help') this.status.advise(this.status.hint.hidden ? KEY_HELP : ADVICE[this.tools.tool]);
-  }
-
-  use(name) {
-    if (name === 'edit' && !this.editable) {
-      this.status.say('Draw a region first, or click a saved one to change its corners.');
-      return;
-    }
-    this.tools.use(name);
-    const editing = name === 'edit';
-    if (editing && !this.draft) this.drafts.of = this.regions.list.find((region) => region.selected).id;
-    this.edit.open(editing ? this.editable : null);
-    this.tooltip.hide();
-    this.showRegions();
-  }
-
-  get draft() {
-    return this.drafts.stack[this.drafts.stack.length - 1] ?? null;
-  }
-
-  /** Ring whose corners can be moved: what is drawn, else the chosen region if it is one piece. */
-  get editable() {
-    if (this.draft) return this.draft;
-    const polygons = polygonsOf(this.regions.list.find((region) => region.selected)?.geometry);
-    return polygons.length === 1 && polygons[0].length === 1 ? polygons[0][0].slice(0, -1) : null;
-  }
-
-  reshaped(ring) {
-    this.drafts.stack.push(ring.map((point) => [...point]));
-    this.tell();
-  }
-
-  zoomBy(levels) {
-    this.camera.touched = true;
-    this.camera.zoomBy(levels);
-  }
-
-  fit() {
-    this.camera.touched = false;
-    this.camera.moveTo(this.camera.fitted(this.info.bounds_um, ...this.size, this.inset));
-  }
-
-  fullScreen() {
-    if (document.fullscreenElement) document.exitFullscreen();
-    else this.box.requestFullscreen?.().catch(() => this.status.say('This browser does not allow full screen here.'));
-  }
-
-  async copyLink() {
-    const address = linkTo(this);
-    try {
-      await navigator.clipboard.writeText(address);
-      this.status.say('The link to this view is copied.');
-    } catch {
-      // Without a secure connection browsers keep the clipboard to themselves.
-      this.status.say(address);
-    }
-  }
-
-  key(event) {
-    const meaning = keyMeaning(event);
-    if (!meaning || !this.stage) return;
-    // Streamlit listens for single letters, too (R runs the page again).
-    event.stopPropagation();
-    event.preventDefault();
-    if (meaning.pan) {
-      this.camera.touched = true;
-      this.camera.panBy(...meaning.pan);
-    } else this.press(meaning.press, true);
-  }
-
-  sketched(points) {
-    const circles = points.map(([x, y]) => {
-      const circle = document.createElementNS(SVG, 'circle');
-      Object.entries({ class: 'corner', cx: x, cy: y, r: 4 }).forEach(([key, value]) => circle.setAttribute(key, value));
-      return circle;
-    });
-    this.corners.replaceChildren(...circles);
-    this.stage?.use({ drawing: DRAWING.has(this.tools.tool), busy: this.tools.busy });
-  }
-
-  outlined(points) {
-    this.drafts.of = null;
-    this.drafts.stack.push(points.map((point) => this.stage.toUm(point, ...this.size).map(round)));
-    this.use('pan');
-    this.tell();
-  }
-
-  undo() {
-    if (this.tools.back() || !this.drafts.stack.length) return;
-    this.drafts.stack.pop();
-    this.tell();
-  }
-
-  drop() {
-    if (!this.draft) return;
-    // Kept below: what was discarded by mistake comes back by undo.
-    this.drafts.stack.push(null);
-    this.tell();
-  }
-
-  /** Tell the page which region is drawn now. */
-  tell() {
-    const polygon = this.draft;
-    if (this.tools.tool === 'edit') {
-      if (polygon) this.edit.open(polygon);
-      else this.use('pan');
-    }
-    this.drafts.seq = this.send(polygon ? { kind: 'roi', polygon, roi_id: this.drafts.of } : { kind: 'clear' });
-    this.showRegions();
   }
 
   send(event) {
