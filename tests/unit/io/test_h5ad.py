@@ -10,7 +10,7 @@ import pytest
 
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.io import read_source
+from spatialformer_core.io import read_expression, read_source
 from spatialformer_core.service.view import SlideView
 from spatialformer_core.slides import SlideStore, ingest
 
@@ -104,3 +104,33 @@ def test_real_normalised_slice_is_refused(shared_data) -> None:
     for source in (folder, folder / "cells.h5ad"):
         with pytest.raises(SpatialFormerError, match="fractions"):
             read_source(source)
+
+
+def test_expression_is_read_with_and_without_coordinates(path, tissue):
+    placed = read_expression(path)
+    with h5py.File(path, "a") as file:
+        genes = file["var"]
+        ids = np.array([f"ENSG{k:011d}" for k in range(len(genes[genes.attrs["_index"]]))], "S")
+        genes.create_dataset("gene_ids", data=ids)
+        del file["obsm"]
+        for name in [name for name in file["obs"] if "centroid" in name]:
+            del file["obs"][name]
+    loose = read_expression(path)
+    with pytest.raises(SpatialFormerError, match="no coordinates"):
+        read_source(path)
+    assert placed.xy_um is not None
+    assert placed.xy_um.shape == (len(placed.cell_ids), 2)
+    assert placed.gene_ids is None
+    assert loose.xy_um is None
+    assert (loose.counts != placed.counts).nnz == 0
+    assert loose.gene_ids is not None
+    assert len(loose.gene_ids) == len(loose.genes) == loose.counts.shape[1]
+    assert loose.groups.keys() == placed.groups.keys()
+
+
+def test_expression_is_read_through_the_guard(path, tmp_path):
+    with h5py.File(path, "a") as file:
+        del file["X"]
+        file["X"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/X")
+    with pytest.raises(SpatialFormerError, match="ExternalLink"):
+        read_expression(path)
