@@ -34,8 +34,14 @@ class GenePairSample:
 def _negatives(
     cells: CellTokens, taken: LongArray, n: int, width: int, rng: np.random.Generator
 ) -> tuple[LongArray, LongArray, LongArray]:
-    """Draw pairs that do not co-occur, every pair of every cell with the same chance."""
-    pairs = cells.lengths * (cells.lengths - 1) // 2
+    """Draw pairs that do not co-occur, every pair of every cell that has any with equal chance.
+
+    A cell without a co-occurring pair, or of a slide without transcripts, is not asked: there a
+    pair that "does not co-occur" would tell cells apart instead of pairs.
+    """
+    has_pair = np.zeros(cells.n_cells, np.bool_)
+    has_pair[taken // width**2] = True
+    pairs = np.where(has_pair, cells.lengths * (cells.lengths - 1) // 2, 0)
     share = np.cumsum(pairs)
     found: list[tuple[LongArray, LongArray, LongArray]] = []
     n_found = 0

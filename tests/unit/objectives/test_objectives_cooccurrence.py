@@ -44,15 +44,26 @@ def test_positives_are_the_co_occurring_pairs_and_negatives_never_are():
     assert all(0 <= a < b < cells.lengths[c] for c, a, b in negatives)
 
 
+def two_cells(indptr):
+    """Return cells of 3 and of 10 genes; the first two genes co-occur where ``indptr`` says."""
+    tokens = np.arange(9, 22, dtype=np.int32)
+    cells = CellTokens(np.array([0, 3, 13]), tokens, tokens, np.full((2, 4), 5, np.int32))
+    n = indptr[-1]
+    pairs = GenePairs(np.array(indptr), np.zeros(n, np.int32), np.ones(n, np.int32))
+    return cells, pairs
+
+
 def test_negatives_fall_on_cells_in_proportion_to_their_pairs():
-    lengths = np.array([2, 10])
-    tokens = np.arange(9, 21, dtype=np.int32)
-    cells = CellTokens(np.array([0, 2, 12]), tokens, tokens, np.full((2, 4), 5, np.int32))
-    one = GenePairs(np.array([0, 0, 1]), np.array([0], np.int32), np.array([1], np.int32))
-    cell = [sample_gene_pairs(cells, one, (s,)).cell[1] for s in range(600)]
-    # 1 of 46 pairs is in the first cell (and 45 in the second, one of them taken).
-    assert 2 < 600 - np.sum(cell) < 30
-    assert lengths.sum() == 12
+    cells, pairs = two_cells([0, 1, 2])
+    cell = np.array([sample_gene_pairs(cells, pairs, (s,)).cell[2:] for s in range(600)])
+    # Free pairs: 2 in the first cell, 44 in the second; 1,200 draws give about 52.
+    assert 25 < np.sum(cell == 0) < 85
+
+
+def test_a_cell_without_any_pair_is_not_asked():
+    cells, pairs = two_cells([0, 1, 1])
+    cell = [sample_gene_pairs(cells, pairs, (s,)).cell for s in range(50)]
+    assert set(np.concatenate(cell).tolist()) == {0}
 
 
 def test_the_sample_is_seeded_and_capped():
