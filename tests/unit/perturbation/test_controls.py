@@ -135,7 +135,9 @@ def test_a_set_is_knocked_out_together_and_its_control_lies_outside_it(lab, cell
     scorer = lab.random_scorer(np.random.default_rng(4))
     how = Knocking(targets=targets, control_seed=0)
     left, right = np.array([0, 3]), np.array([1, 2])
-    for found, a, b in zip(exact_effects(scorer, cells, left, right, how=how), left, right):
+    for found, a, b in zip(
+        exact_effects(scorer, cells, left, right, how=how), left, right, strict=True
+    ):
         rows = [lab.names_out(cells, k, targets) for k in (a, b)]
         encoded = [scorer.encode(part) for part in rows]
         grid = scorer.score_grid(*encoded)
