@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numba as nb
 import numpy as np
 
-from spatialformer_core.arrays import DoubleArray, LongArray
+from spatialformer_core.arrays import DoubleArray, IntArray, LongArray
 from spatialformer_core.perturbation.engine import Effects
 from spatialformer_core.perturbation.plan import GenePairIndex
 
@@ -60,25 +61,20 @@ class Tally:
     def add(self, effects: Effects, side: int, unit: int) -> None:
         """Add all gene pairs of one oriented cell pair (``side``: 0 near, 1 far)."""
         self.n_pairs[side, unit] += 1
-        slots = self.index.slot[effects.left[:, None], effects.right[None, :]]
-        row, column = np.nonzero(slots >= 0)
-        slot = slots[row, column]
-        # A gene occurs once in a cell, so no slot repeats and plain indexing adds correctly.
-        self.count[side, unit, slot] += 1
-        values = (
-            effects.d_pair[row, column],
-            effects.interaction[row, column],
-            effects.d_left[row],
-            effects.d_right[column],
-            effects.d_probability[row, column],
+        _add(
+            self.index.slot,
+            (np.ascontiguousarray(effects.left), np.ascontiguousarray(effects.right)),
+            (np.ascontiguousarray(effects.d_left), np.ascontiguousarray(effects.d_right)),
+            (np.ascontiguousarray(effects.d_pair), np.ascontiguousarray(effects.d_probability)),
+            (self.count[side, unit], self.total[:, side, unit], self.square[:, side]),
         )
-        for number, value in enumerate(values):
-            self.total[number, side, unit, slot] += value
-            if number < len(SPREAD):
-                self.square[number, side, slot] += value**2
         if side == NEAR:
-            self.rank[0, slot] += effects.rank_left[row]
-            self.rank[1, slot] += effects.rank_right[column]
+            _add_ranks(
+                self.index.slot,
+                (np.ascontiguousarray(effects.left), np.ascontiguousarray(effects.right)),
+                (np.ascontiguousarray(effects.rank_left), np.ascontiguousarray(effects.rank_right)),
+                self.rank,
+            )
 
     def merge(self, other: Tally, units: LongArray | slice = _ALL) -> None:
         """Add what another shard of the same screen has counted.
@@ -120,3 +116,46 @@ class Tally:
         spread = self.square[spread_of, side] / n - mean**2
         variance: DoubleArray = np.maximum(spread, 0.0) / (n - 1)
         return variance
+
+
+# A target occurs once in a cell, so no slot repeats within a cell pair.
+@nb.njit(cache=True, nogil=True)
+def _add(
+    slots: IntArray,
+    targets: tuple[LongArray, LongArray],
+    single: tuple[DoubleArray, DoubleArray],
+    pair: tuple[DoubleArray, DoubleArray],
+    sums: tuple[LongArray, DoubleArray, DoubleArray],
+) -> None:
+    """Add one cell pair, the quantities in the order of `QUANTITIES`."""
+    count, total, square = sums
+    for i in range(len(targets[0])):
+        for j in range(len(targets[1])):
+            slot = slots[targets[0][i], targets[1][j]]
+            if slot < 0:
+                continue
+            d, one, other = pair[0][i, j], single[0][i], single[1][j]
+            epsilon = d - one - other
+            count[slot] += 1
+            total[0, slot] += d
+            total[1, slot] += epsilon
+            total[2, slot] += one
+            total[3, slot] += other
+            total[4, slot] += pair[1][i, j]
+            square[0, slot] += d * d
+            square[1, slot] += epsilon * epsilon
+
+
+@nb.njit(cache=True, nogil=True)
+def _add_ranks(
+    slots: IntArray,
+    targets: tuple[LongArray, LongArray],
+    ranks: tuple[DoubleArray, DoubleArray],
+    sums: DoubleArray,
+) -> None:
+    for i in range(len(targets[0])):
+        for j in range(len(targets[1])):
+            slot = slots[targets[0][i], targets[1][j]]
+            if slot >= 0:
+                sums[0, slot] += ranks[0][i]
+                sums[1, slot] += ranks[1][j]

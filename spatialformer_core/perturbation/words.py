@@ -110,8 +110,8 @@ def _verdict(
 ) -> str:
     types = f"{request.group_left}-{request.group_right}"
     what = (
-        f"{len(plan.index):,} gene pairs tested on {len(plan.near):,} neighbouring {types} pairs and "
-        f"{len(plan.far.pairs):,} {_others(plan)} in {len(plan.unit_names)} replicate unit(s) "
+        f"{len(plan.index):,} gene pairs tested on {len(plan.near):,} neighbouring {types} pairs "
+        f"and {len(plan.far.pairs):,} {_others(plan)} in {len(plan.unit_names)} replicate unit(s) "
         f"({plan.units.label})"
     )
     caution = "This is what the network relies on, not what causes contact."

@@ -299,3 +299,32 @@ def test_false_discoveries_stay_below_five_percent_among_true_ones():
         called.append(found[:60].mean())
     assert np.mean(false_share) < 0.055
     assert np.mean(called) > 0.9
+
+
+def test_sums_are_those_of_each_gene_pair_that_is_tested():
+    from spatialformer_core.perturbation.engine import Effects
+
+    slot = np.array([[0, -1, 1], [-1, -1, 2], [-1, -1, -1]], np.int32)
+    index = GenePairIndex(
+        np.array([0, 0, 1], np.int32), np.array([0, 2, 2], np.int32), slot, np.full(3, 2)
+    )
+    tally = Tally(index, 2)
+    d_left, d_right = np.array([1.0, 2.0]), np.array([0.5, 0.25])
+    d_pair = np.array([[4.0, 3.0], [7.0, 5.0]])
+    # Left cell: genes 1 and 0 by rank; right cell: genes 2 and 0. Tested are 1-2, 0-2 and 0-0.
+    effects = Effects(
+        0, np.array([1, 0]), np.array([2, 0]), np.array([1.0, 2.0]), np.array([1.0, 2.0]), 0.0,
+        d_left, d_right, d_pair, d_pair / 10, None,
+    )  # fmt: skip
+    tally.add(effects, NEAR, 1)
+    tally.add(effects, NEAR, 1)
+    assert tally.count[NEAR].tolist() == [[0, 0, 0], [2, 2, 2]]
+    totals = tally.total[:, NEAR, 1]
+    np.testing.assert_allclose(totals[QUANTITIES.index("d")], [10.0, 14.0, 8.0])
+    np.testing.assert_allclose(totals[QUANTITIES.index("epsilon")], [5.5, 9.0, 5.0])
+    np.testing.assert_allclose(totals[QUANTITIES.index("d_left")], [4.0, 4.0, 2.0])
+    np.testing.assert_allclose(totals[QUANTITIES.index("d_right")], [0.5, 1.0, 1.0])
+    np.testing.assert_allclose(totals[QUANTITIES.index("probability")], [1.0, 1.4, 0.8])
+    np.testing.assert_allclose(tally.square[SPREAD.index("d"), NEAR], [50.0, 98.0, 32.0])
+    np.testing.assert_allclose(tally.rank, [[4.0, 4.0, 2.0], [4.0, 2.0, 2.0]])
+    assert not tally.count[FAR].any()
