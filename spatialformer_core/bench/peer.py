@@ -28,8 +28,6 @@ folder = pathlib.Path(sys.argv[1])
 dense = np.load(folder / "dense.npy")
 genes = np.array(json.loads((folder / "genes.json").read_text()))
 medians = json.loads((folder / "medians.json").read_text())
-vocabulary = {word: i for i, word in enumerate(["<PAD>", "<CLS>", "a", "b", "c", "<SEP>", *genes])}
-(folder / "vocabulary.json").write_text(json.dumps(vocabulary))
 tokenizer = GeneTokenizer(str(folder / "vocabulary.json"), "single", "a", "b", "c")
 tokenizer.genes, tokenizer.gene_median_dict = genes, medians
 best = float("inf")
@@ -66,6 +64,8 @@ def tokenise_seconds(
         with files.atomic_write(folder / "dense.npy") as stream:
             np.save(stream, dense)
         files.write_json(folder / "genes.json", list(genes))
+        words = ["<PAD>", "<CLS>", "a", "b", "c", "<SEP>", *genes]
+        files.write_json(folder / "vocabulary.json", {word: i for i, word in enumerate(words)})
         files.write_json(
             folder / "medians.json",
             {gene: float(value) for gene, value in zip(genes, medians, strict=True)},
