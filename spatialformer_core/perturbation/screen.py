@@ -30,6 +30,7 @@ from spatialformer_core.perturbation.plan import (
 from spatialformer_core.perturbation.report import ONE_DONOR, ScreenResult
 from spatialformer_core.perturbation.request import MIN_COVERAGE, ScreenRequest
 from spatialformer_core.perturbation.tally import Tally
+from spatialformer_core.perturbation.targets import Targets
 from spatialformer_core.perturbation.tissue import (
     SPILLED,
     UNDECIDED,
@@ -141,29 +142,17 @@ def run_screen(
     progress(0.02, 1.0, "Measuring what the checkpoint can tell apart")
     gate = measure_gate(scorer, plan.slides, request, cancel)
     work = make_work(plan, scorer, model, request, targets, cancel=cancel)
-    n_shards = None if farm is None else farm.n_shards
-    cost = cost_of(plan, request, mode, model.architecture, n_shards)
+    cost = cost_of(plan, request, mode, model.architecture, farm.n_shards if farm else None)
     began = time.monotonic()
-    found = carry_out(
-        work,
-        cost,
-        mode,
-        request,
-        farm=farm,
-        progress=staged(progress, 0.05, 0.98),
-        cancel=cancel,
-    )
+    told = staged(progress, 0.05, 0.98)
+    found = carry_out(work, cost, mode, request, farm=farm, progress=told, cancel=cancel)
     effects_s = time.monotonic() - began
     tally = found.reported(request)
-    flags = None
-    if cooccurring is not None:
-        matrix = targets.linked(cooccurring)
-        flags = np.asarray(matrix[plan.index.left, plan.index.right]).ravel().astype(np.bool_)
     table = build_table(
         tally,
         targets.names,
         with_p=not reasons_without_p(plan, gate, request),
-        co_occurs=flags,
+        co_occurs=_linked(plan.index, targets, cooccurring),
         in_sample=_in_sample(plan, request),
         spillover=_spillover(plan),
         test=request.test,
@@ -187,6 +176,14 @@ def run_screen(
         return carry_out(again, shards, mode, request, cancel=cancel).reported(request)
 
     return interpret(ScreenResult(table, info), plan, tally, request, tally_of)
+
+
+def _linked(index: GenePairIndex, targets: Targets, cooccurring: Any | None) -> BoolArray | None:
+    if cooccurring is None:
+        return None
+    matrix = targets.linked(cooccurring)
+    found: BoolArray = np.asarray(matrix[index.left, index.right]).ravel().astype(np.bool_)
+    return found
 
 
 def _about(model: ModelFacts) -> dict[str, Any]:
