@@ -129,7 +129,7 @@ def _further(tally: Tally, effect: Contrast, interaction: Contrast) -> dict[str,
         "units_agree": _units_agree(tally),
         "ligand": "",
         "n_checkpoints": 1,
-        "agree": np.nan,
+        "agree": np.full(np.shape(interaction.low), np.nan),
         "scope": "",
     }
 
