@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.ui import cards, pair_estimate, pair_form, pair_view, progress
 from pages.ui.job_titles import title
-from pages.ui.session import OWNER, errors_shown, link, linked, services
+from pages.ui.session import errors_shown, link, linked, owner, services
 
 if TYPE_CHECKING:
     from spatialformer_core.service import Job
@@ -40,7 +40,7 @@ def _shown() -> Job | None:
     """Return the comparison of the link, else the newest one that is done."""
     wanted = linked("pairs")
     if wanted:
-        return services().job(wanted, OWNER)
+        return services().job(wanted, owner())
     done = (job for job in progress.jobs_of(KIND) if job.status == "done")
     return next(done, None)
 
@@ -65,7 +65,7 @@ def _results() -> None:
         progress.failure(job, title(job))
         return
     st.subheader(title(job), anchor=False)
-    pair_view.view(services().gene_pairs.result(job.id, OWNER), job.id)
+    pair_view.view(services().gene_pairs.result(job.id, owner()), job.id)
 
 
 def main() -> None:

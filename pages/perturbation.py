@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.ui import cards, progress, screen_estimate, screen_form, screen_view
 from pages.ui.job_titles import title
-from pages.ui.session import OWNER, errors_shown, link, linked, services
+from pages.ui.session import errors_shown, link, linked, owner, services
 
 if TYPE_CHECKING:
     from spatialformer_core.service import Job
@@ -40,7 +40,7 @@ def _shown() -> Job | None:
     ended = [job for job in progress.jobs_of(KIND) if job.is_ended]
     wanted = linked("screen")
     if wanted:
-        return services().job(wanted, OWNER)
+        return services().job(wanted, owner())
     done = [job for job in ended if job.status == "done"]
     return done[0] if done else None
 
@@ -64,7 +64,7 @@ def _results() -> None:
         return
     if job.status == "done":
         st.subheader(title(job), anchor=False)
-        screen_view.view(services().screen_result(job.id, OWNER), job.id)
+        screen_view.view(services().screen_result(job.id, owner()), job.id)
     else:
         progress.failure(job, title(job))
 

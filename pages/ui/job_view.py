@@ -12,7 +12,7 @@ import streamlit as st
 
 from pages.ui import cards, downloads, progress
 from pages.ui.job_titles import KINDS, result_link, title
-from pages.ui.session import OWNER, errors_shown, link, linked, services
+from pages.ui.session import errors_shown, link, linked, owner, services
 from pages.ui.text import count, duration, moment, size
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _times(job: Job) -> None:
 def _log(job: Job) -> None:
     @st.fragment(run_every=None if job.is_ended else _POLL_S)
     def tail() -> None:
-        text = services().log(job.id, OWNER)
+        text = services().log(job.id, owner())
         if not text.strip():
             st.caption("It has written nothing to its log.")
             return
@@ -130,13 +130,13 @@ def _log(job: Job) -> None:
 
 
 def _files(job: Job) -> None:
-    found = services().result_files(job.id, OWNER)
+    found = services().result_files(job.id, owner())
     st.markdown("**Files of the result**")
     with st.container(horizontal=True, gap="small"):
         for file in found:
             downloads.file_button(
                 f"{file.name} ({size(file.n_bytes)})",
-                partial(services().result_file, job.id, file.name, OWNER),
+                partial(services().result_file, job.id, file.name, owner()),
                 f"{job.id}-{file.name.replace('/', '-')}",
                 "application/octet-stream",
                 f"file-{job.id}-{file.name}",

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui import cards
-from pages.ui.session import OWNER, errors_shown, link, remember, services
+from pages.ui.session import errors_shown, link, owner, remember, services
 from pages.ui.text import compact, count, duration, plural
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def panel(request: GenePairRequest | None) -> None:
         )
         _reach(estimate)
         if st.button("Compare", type="primary", icon=":material/play_arrow:", width="stretch"):
-            link("pairs", services().gene_pairs.start(request, OWNER))
+            link("pairs", services().gene_pairs.start(request, owner()))
             remember("The comparison is started.")
             st.rerun()
         _units(estimate)

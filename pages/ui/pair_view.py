@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui import cards, charts, downloads, pair_charts
-from pages.ui.session import OWNER, errors_shown, services
+from pages.ui.session import errors_shown, owner, services
 from pages.ui.text import count
 
 if TYPE_CHECKING:
@@ -141,13 +141,13 @@ def _table(rows: pd.DataFrame, n_all: int, info: dict[str, Any]) -> None:
 def _downloads(frame: pd.DataFrame, info: dict[str, Any], job_id: str) -> None:
     with st.container(horizontal=True, gap="small"):
         downloads.table_buttons(frame, f"gene-pairs-{job_id}", f"pairs-{job_id}")
-        found = {file.name for file in services().result_files(job_id, OWNER)}
+        found = {file.name for file in services().result_files(job_id, owner())}
         for label, name, mime in (
             ("GraphML", "network.graphml", "application/xml"),
             ("Notes", "NOTES.txt", "text/plain"),
         ):
             if name in found:
-                content = partial(services().result_file, job_id, name, OWNER)
+                content = partial(services().result_file, job_id, name, owner())
                 key = f"pairs-{job_id}-{name}"
                 downloads.file_button(label, content, f"gene-pairs-{job_id}-{name}", mime, key)
         text = json.dumps(info, indent=1, ensure_ascii=False).encode("utf-8")
@@ -176,14 +176,14 @@ def _top(frame: pd.DataFrame, key: str) -> list[str]:
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
-def _network(job_id: str, comparison: tuple[str, str], most: int) -> Any:
-    return services().gene_pairs.network(job_id, comparison, most, OWNER)
+def _network(job_id: str, comparison: tuple[str, str], most: int, whose: str) -> Any:
+    return services().gene_pairs.network(job_id, comparison, most, whose)
 
 
 def _draw_network(comparison: tuple[str, str], job_id: str) -> None:
     most = st.slider("Lines, at most", 10, 200, 60, 10, key=f"pairs-lines-{job_id}")
     with errors_shown():
-        found = _network(job_id, comparison, most)
+        found = _network(job_id, comparison, most, owner())
         if not len(found.edges):
             text = "No pair of this comparison is in the network; look at another comparison."
             cards.empty("No line to draw", text, "hub")

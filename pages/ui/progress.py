@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.ui.session import OWNER, errors_shown, services
+from pages.ui.session import errors_shown, owner, services
 from pages.ui.text import duration, moment, plural
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _SHOWN = {
 
 def jobs_of(kind: str | None) -> list[Job]:
     """Return this visitor's jobs of a kind (None: of all), newest first."""
-    return [job for job in services().jobs(OWNER) if kind in (None, job.kind)]
+    return [job for job in services().jobs(owner()) if kind in (None, job.kind)]
 
 
 def status_name(job: Job) -> str:
@@ -52,7 +52,7 @@ def _state(job: Job) -> str:
 
 def _cancel(job_id: str) -> None:
     with errors_shown():
-        services().cancel(job_id, OWNER)
+        services().cancel(job_id, owner())
 
 
 def _row(job: Job, title: str) -> None:
@@ -103,7 +103,7 @@ def active_jobs(kind: str | None, title: Callable[[Job], str]) -> None:
     @st.fragment(run_every=_POLL_S if before else None)
     def board() -> None:
         # Asking for each job by its id keeps its worker alive.
-        shown = [services().job(job_id, OWNER) for job_id in before]
+        shown = [services().job(job_id, owner()) for job_id in before]
         now = [job for job in shown if not job.is_ended]
         for job in now:
             _row(job, title(job))

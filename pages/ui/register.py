@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.ui import cards
-from pages.ui.session import OWNER, remember, services
+from pages.ui.session import owner, remember, services
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import QcThresholds, SampleMetadata
 
@@ -136,7 +136,7 @@ def _submit(
             "told, so none is guessed.",
         )
     metadata = SampleMetadata(**{k: v.strip() for k, v in sample.items() if v})
-    services().register(source, name.strip(), metadata, qc, OWNER, **extras)
+    services().register(source, name.strip(), metadata, qc, owner(), **extras)
     remember(f"{name.strip()} is being read.")
     st.rerun()
 

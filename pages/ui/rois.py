@@ -9,7 +9,7 @@ import streamlit as st
 from shapely import Polygon
 
 from pages.ui import downloads
-from pages.ui.session import OWNER, errors_shown, remember, rerun, services
+from pages.ui.session import errors_shown, owner, remember, rerun, services
 from pages.ui.text import plural
 from pages.ui.tissue_view import VIEWER
 from pages.ui.viewer import drawn_from, drawn_polygon, forget_drawing
@@ -65,7 +65,7 @@ def select(slide_id: str, roi_id: str | None) -> None:
 
 def _save(slide_id: str, ring: Sequence[Sequence[float]], name: str) -> None:
     with errors_shown():
-        roi = services().save_roi(slide_id, _feature(slide_id, ring, name), name, OWNER)
+        roi = services().save_roi(slide_id, _feature(slide_id, ring, name), name, owner())
         _choose(slide_id, roi.roi_id)
         remember(f"Region {name} is saved.")
         forget_drawing(VIEWER, slide_id)

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui import cards
-from pages.ui.session import OWNER, errors_shown, link, remember, services
+from pages.ui.session import errors_shown, link, owner, remember, services
 from pages.ui.text import compact, count, duration, number
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _reach(estimate: ScreenEstimate) -> None:
 
 def _start(request: ScreenRequest) -> None:
     with errors_shown():
-        link("screen", services().submit_screen(request, OWNER))
+        link("screen", services().submit_screen(request, owner()))
         remember("The screen is started.")
         st.rerun()
 

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from pages.ui import identity
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import Services, open_services
-
-OWNER = "local"
-"""Without a login the app listens on localhost only, so there is one person."""
 
 
 @st.cache_resource(show_spinner=False)
@@ -22,9 +20,23 @@ def _services(home: str) -> Services:
 
 
 def services() -> Services:
-    """Return the services of the home folder; the one place where pages get them."""
+    """Return the services of the home folder; the one place where pages get them.
+
+    Where a login is configured, a page of somebody who is not signed in ends here.
+    """
+    if get_script_run_ctx(suppress_warning=True) and not identity.may_see():
+        st.stop()
     # The argument is the cache key only: another home (a test's) gets services of its own.
     return _services(os.environ.get("SPATIALFORMER_HOME", ""))
+
+
+def owner() -> str:
+    """Return under which name the visitor's jobs and regions are kept.
+
+    Ask anew each time: one server has many visitors. Without a login the app listens on localhost
+    only, so there is one person.
+    """
+    return identity.owner(services().config.default_owner)
 
 
 def show_error(error: SpatialFormerError) -> None:

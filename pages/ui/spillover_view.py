@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.ui import cards, downloads, progress
 from pages.ui.job_titles import title
-from pages.ui.session import OWNER, errors_shown, remember, services
+from pages.ui.session import errors_shown, owner, remember, services
 from pages.ui.text import count, percent
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _result(found: SpilloverView, stem: str) -> None:
 def _start(meta: SlideMeta, groupby: str, label: str) -> None:
     if st.button(label, icon=":material/play_arrow:", key=f"spillover-start-{meta.slide_id}"):
         with errors_shown():
-            services().start_spillover(meta.slide_id, groupby, OWNER)
+            services().start_spillover(meta.slide_id, groupby, owner())
             remember("Spillover is being measured.")
             st.rerun()
 

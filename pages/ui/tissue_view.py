@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.ui import picture_view, view_link
 from pages.ui.routes import mint_token
-from pages.ui.session import OWNER, rerun, services
+from pages.ui.session import owner, rerun, services
 from pages.ui.viewer import ViewerEvent, tissue_viewer
 from spatialformer_core.service.view import MAX_GENES
 
@@ -106,7 +106,7 @@ def show(
         return picture_view.show(meta, colour, regions, VIEWER)
     event = tissue_viewer(
         meta.slide_id,
-        token=mint_token(OWNER, meta.slide_id),
+        token=mint_token(owner(), meta.slide_id),
         color_by=colour,
         genes=genes,
         view=view_link.view(meta),
