@@ -11,6 +11,7 @@ from pages.ui.session import (
     current_slide,
     errors_shown,
     look_at,
+    owner,
     services,
     show_remembered,
 )
@@ -34,7 +35,7 @@ def _region(meta: SlideMeta, chosen: str) -> composition.Region:
         polygon = rois.drawn_polygon_of(meta.slide_id)
         if polygon is not None:
             return composition.Region("drawn region", polygon, polygon.area)
-    for roi in services().rois(meta.slide_id):
+    for roi in services().rois(meta.slide_id, owner()):
         if roi.roi_id == chosen:
             return composition.Region(roi.name, roi.roi_id, roi.area_um2)
     return composition.Region("whole slide")

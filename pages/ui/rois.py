@@ -74,7 +74,7 @@ def _save(slide_id: str, ring: Sequence[Sequence[float]], name: str) -> None:
 
 def _reshape(slide_id: str, ring: Sequence[Sequence[float]], roi: Roi) -> None:
     with errors_shown():
-        services().reshape_roi(slide_id, roi.roi_id, _feature(slide_id, ring, roi.name))
+        services().reshape_roi(slide_id, roi.roi_id, _feature(slide_id, ring, roi.name), owner())
         _choose(slide_id, roi.roi_id)
         remember(f"Region {roi.name} has its new outline.")
         forget_drawing(VIEWER, slide_id)
@@ -128,12 +128,12 @@ def _rename(meta: SlideMeta, roi: Roi) -> None:
         name = st.text_input("New name", value=roi.name, max_chars=64)
         if st.form_submit_button("Rename", icon=":material/edit:"):
             with errors_shown():
-                services().rename_roi(meta.slide_id, roi.roi_id, name)
+                services().rename_roi(meta.slide_id, roi.roi_id, name, owner())
                 remember(f"Region {roi.name} is now {name}.")
                 rerun()
     if st.button("Delete this region", icon=":material/delete:", key=f"delete-{roi.roi_id}"):
         with errors_shown():
-            services().delete_roi(meta.slide_id, roi.roi_id)
+            services().delete_roi(meta.slide_id, roi.roi_id, owner())
             _choose(meta.slide_id, WHOLE)
             remember(f"Region {roi.name} is deleted.")
             rerun()
@@ -141,7 +141,7 @@ def _rename(meta: SlideMeta, roi: Roi) -> None:
 
 def _import(slide_id: str, text: str) -> None:
     with errors_shown():
-        added = services().import_rois(slide_id, text)
+        added = services().import_rois(slide_id, text, owner())
         remember(f"{plural(len(added), 'region')} imported.")
         if added:
             _choose(slide_id, added[0].roi_id)
@@ -151,9 +151,10 @@ def _import(slide_id: str, text: str) -> None:
 def _exchange(meta: SlideMeta, rois: Sequence[Roi]) -> None:
     with st.expander("Import and export", icon=":material/swap_vert:"):
         if rois:
+            whose = owner()
             downloads.file_button(
                 f"Export {plural(len(rois), 'region')} (GeoJSON, µm)",
-                lambda: services().export_rois(meta.slide_id).encode("utf-8"),
+                lambda: services().export_rois(meta.slide_id, whose).encode("utf-8"),
                 f"{meta.slide_id}-regions.geojson",
                 "application/geo+json",
                 f"export-{meta.slide_id}",
@@ -191,7 +192,7 @@ def _by_numbers(meta: SlideMeta) -> None:
 
 def panel(meta: SlideMeta) -> str:
     """Draw the region panel; return the chosen region's id, `WHOLE` or `DRAWN`."""
-    rois = services().rois(meta.slide_id)
+    rois = services().rois(meta.slide_id, owner())
     _save_drawn(meta, rois)
     chosen = _list(meta, rois)
     found = [roi for roi in rois if roi.roi_id == chosen]

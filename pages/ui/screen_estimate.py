@@ -22,7 +22,7 @@ def _cached(request_json: str, rois: str, _request: ScreenRequest) -> ScreenEsti
 
 def _estimate(request: ScreenRequest) -> ScreenEstimate:
     # A region may be renamed or redrawn under its id, so the regions are part of the key.
-    regions = "".join(services().export_rois(slide) for slide in request.slide_ids)
+    regions = "".join(services().export_rois(slide, owner()) for slide in request.slide_ids)
     with st.spinner("Counting cell pairs …"):
         return _cached(request.model_dump_json(), regions, request)
 

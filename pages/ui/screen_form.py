@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages.ui.session import current_slide, services
+from pages.ui.session import current_slide, owner, services
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import ScreenRequest
 
@@ -47,7 +47,9 @@ def _where(slides: Sequence[SlideMeta]) -> tuple[list[str], list[str]]:
         persist_state="session",
         help="Several slides are screened together; each of their units is a replicate.",
     )
-    regions = {roi.roi_id: (slide, roi) for slide in chosen for roi in services().rois(slide)}
+    regions = {
+        roi.roi_id: (slide, roi) for slide in chosen for roi in services().rois(slide, owner())
+    }
 
     def label(roi_id: str) -> str:
         slide, roi = regions[roi_id]

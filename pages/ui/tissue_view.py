@@ -88,7 +88,7 @@ def choose_genes(meta: SlideMeta) -> list[str]:
 
 def features(slide_id: str, selected: str | None) -> list[dict[str, Any]]:
     """Return the slide's regions as the viewer draws them, each with a colour of its own."""
-    collection = json.loads(services().export_rois(slide_id))
+    collection = json.loads(services().export_rois(slide_id, owner()))
     found: list[dict[str, Any]] = collection["features"]
     for i, feature in enumerate(found):
         properties = feature["properties"]

@@ -188,50 +188,53 @@ class Services:
 
     # ------------------------------------------------------- regions of interest
 
-    def rois(self, slide_id: str) -> list[Roi]:
-        """Return the saved regions of a slide."""
-        return self.slide(slide_id).rois()
+    def rois(self, slide_id: str, owner: str | None = None) -> list[Roi]:
+        """Return the saved regions of a slide (with ``owner``, theirs and everybody's)."""
+        return rois.visible_rois(self.slide(slide_id), self._whose(owner))
 
     def picture(self, slide_id: str, color_by: str) -> CellPicture:
         """Return all cells as one PNG, coloured by ``group:KEY``, ``gene:SYMBOL`` or ``none``."""
         return picture.cell_picture(self.slide(slide_id), color_by)
 
     def save_roi(self, slide_id: str, geojson: str | dict[str, Any], name: str, owner: str) -> Roi:
-        """Save one drawn region (GeoJSON in um) under a name that is new on the slide.
+        """Save one drawn region (GeoJSON in um) under a name that is new to its owner.
 
         Raises
         ------
         SpatialFormerError
             If the region is invalid or the name is taken.
         """
-        del owner  # regions belong to the slide; every user of the home folder sees them
-        return rois.save_roi(self.slide(slide_id), geojson, name, self.config.limits)
+        slide, limits = self.slide(slide_id), self.config.limits
+        return rois.save_roi(slide, geojson, name, limits, self._whose(owner))
 
-    def reshape_roi(self, slide_id: str, roi_id: str, geojson: str | dict[str, Any]) -> Roi:
+    def reshape_roi(
+        self, slide_id: str, roi_id: str, geojson: str | dict[str, Any], owner: str | None = None
+    ) -> Roi:
         """Give a saved region another outline (GeoJSON in um)."""
-        return rois.reshape_roi(self.slide(slide_id), roi_id, geojson, self.config.limits)
+        slide, limits = self.slide(slide_id), self.config.limits
+        return rois.reshape_roi(slide, roi_id, geojson, limits, self._whose(owner))
 
-    def delete_roi(self, slide_id: str, roi_id: str) -> None:
+    def delete_roi(self, slide_id: str, roi_id: str, owner: str | None = None) -> None:
         """Delete a saved region."""
-        self.slide(slide_id).delete_roi(roi_id)
+        slide = self.slide(slide_id)
+        slide.delete_roi(rois.find_roi(slide, roi_id, self._whose(owner)).roi_id)
 
-    def rename_roi(self, slide_id: str, roi_id: str, name: str) -> Roi:
-        """Give a saved region another name.
+    def rename_roi(self, slide_id: str, roi_id: str, name: str, owner: str | None = None) -> Roi:
+        """Give a saved region another name, unless that is taken."""
+        return rois.rename_roi(self.slide(slide_id), roi_id, name, self._whose(owner))
 
-        Raises
-        ------
-        SpatialFormerError
-            If there is no such region, or the name is empty or taken.
-        """
-        return rois.rename_roi(self.slide(slide_id), roi_id, name)
-
-    def import_rois(self, slide_id: str, text: str) -> list[Roi]:
+    def import_rois(self, slide_id: str, text: str, owner: str | None = None) -> list[Roi]:
         """Add every region of a GeoJSON text, or none of them."""
-        return rois.import_rois(self.slide(slide_id), text, self.config.limits)
+        slide, limits = self.slide(slide_id), self.config.limits
+        return rois.import_rois(slide, text, limits, self._whose(owner))
 
-    def export_rois(self, slide_id: str) -> str:
-        """Return all saved regions as GeoJSON text, coordinates in um."""
-        return rois.export_rois(self.slide(slide_id))
+    def export_rois(self, slide_id: str, owner: str | None = None) -> str:
+        """Return saved regions as GeoJSON text, coordinates in um."""
+        return rois.export_rois(self.slide(slide_id), self._whose(owner))
+
+    def _whose(self, owner: str | None) -> str | None:
+        # What is drawn where nobody logs in belongs to the slide and stays visible afterwards.
+        return None if owner == self.config.default_owner else owner
 
     def _inside(self, slide: Slide, roi: str | BaseGeometry | None) -> BoolArray:
         from spatialformer_core.slides import select_cells

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,18 @@ if TYPE_CHECKING:
     from spatialformer_core.slides import Roi, Slide
 
 
-def save_roi(slide: Slide, geojson: str | dict[str, Any], name: str, limits: Limits) -> Roi:
+def visible_rois(slide: Slide, owner: str | None) -> list[Roi]:
+    """Return the regions that a user sees: their own and those of nobody; None sees all."""
+    return [roi for roi in slide.rois() if owner is None or roi.owner in (None, owner)]
+
+
+def save_roi(
+    slide: Slide,
+    geojson: str | dict[str, Any],
+    name: str,
+    limits: Limits,
+    owner: str | None = None,
+) -> Roi:
     """Save one drawn region under a name.
 
     Parameters
@@ -24,23 +36,26 @@ def save_roi(slide: Slide, geojson: str | dict[str, Any], name: str, limits: Lim
     geojson
         A geometry, a feature or a collection of one feature; coordinates in um.
     name
-        What people call it; unique on the slide. Its replicate unit, unless the feature names one.
+        What people call it; unique among those that its owner sees. Its replicate unit, unless
+        the feature names one.
     limits
         Vertices and regions allowed.
+    owner
+        Whose it is; None makes it everybody's.
 
     Raises
     ------
     SpatialFormerError
         If it is not exactly one valid region on the slide, or the name is empty or taken.
     """
-    label = _new_name(slide, name)
+    label = _new_name(slide, name, owner)
     drawn = _one(slide, geojson, limits)
     roi = replace(drawn, name=label, unit=label if drawn.unit == drawn.name else drawn.unit)
-    _add(slide, [roi], limits)
+    _add(slide, [roi], limits, owner)
     return roi
 
 
-def rename_roi(slide: Slide, roi_id: str, name: str) -> Roi:
+def rename_roi(slide: Slide, roi_id: str, name: str, owner: str | None = None) -> Roi:
     """Give a saved region another name; its replicate unit follows if it was the old name.
 
     Raises
@@ -48,16 +63,22 @@ def rename_roi(slide: Slide, roi_id: str, name: str) -> Roi:
     SpatialFormerError
         If there is no such region, or the name is empty or taken.
     """
-    old = find_roi(slide, roi_id)
+    old = find_roi(slide, roi_id, owner)
     if name.strip() == old.name:
         return old
-    label = _new_name(slide, name)
+    label = _new_name(slide, name, owner)
     new = replace(old, name=label, unit=label if old.unit == old.name else old.unit)
     slide.save_roi(new)
     return new
 
 
-def reshape_roi(slide: Slide, roi_id: str, geojson: str | dict[str, Any], limits: Limits) -> Roi:
+def reshape_roi(
+    slide: Slide,
+    roi_id: str,
+    geojson: str | dict[str, Any],
+    limits: Limits,
+    owner: str | None = None,
+) -> Roi:
     """Give a saved region another outline; name, unit and id stay.
 
     Raises
@@ -65,21 +86,21 @@ def reshape_roi(slide: Slide, roi_id: str, geojson: str | dict[str, Any], limits
     SpatialFormerError
         If there is no such region, or the outline is not exactly one valid region on the slide.
     """
-    old = find_roi(slide, roi_id)
+    old = find_roi(slide, roi_id, owner)
     new = replace(old, polygon=_one(slide, geojson, limits).polygon)
     slide.save_roi(new)
     return new
 
 
-def find_roi(slide: Slide, roi_id: str) -> Roi:
+def find_roi(slide: Slide, roi_id: str, owner: str | None = None) -> Roi:
     """Return a saved region.
 
     Raises
     ------
     SpatialFormerError
-        If the slide has none of that id.
+        If the slide has none of that id (another owner's counts as none).
     """
-    for roi in slide.rois():
+    for roi in visible_rois(slide, owner):
         if roi.roi_id == roi_id:
             return roi
     raise SpatialFormerError(
@@ -87,7 +108,7 @@ def find_roi(slide: Slide, roi_id: str) -> Roi:
     )
 
 
-def import_rois(slide: Slide, text: str, limits: Limits) -> list[Roi]:
+def import_rois(slide: Slide, text: str, limits: Limits, owner: str | None = None) -> list[Roi]:
     """Add every region of a text, or none if one of them is not valid.
 
     Parameters
@@ -98,6 +119,8 @@ def import_rois(slide: Slide, text: str, limits: Limits) -> list[Roi]:
         GeoJSON in um, or the coordinates CSV of Xenium Explorer.
     limits
         Vertices and regions allowed.
+    owner
+        Whose they are; None makes them everybody's.
 
     Raises
     ------
@@ -105,15 +128,16 @@ def import_rois(slide: Slide, text: str, limits: Limits) -> list[Roi]:
         If the text holds no regions, one is invalid, or a name is taken.
     """
     new = _parsed(slide, text, limits)
-    _add(slide, new, limits)
-    return new
+    return _add(slide, new, limits, owner)
 
 
-def export_rois(slide: Slide) -> str:
-    """Return all regions of a slide as a GeoJSON FeatureCollection, coordinates in um."""
+def export_rois(slide: Slide, owner: str | None = None) -> str:
+    """Return the regions that a user sees as a GeoJSON FeatureCollection, coordinates in um."""
     from spatialformer_core.slides import to_geojson
 
-    return json.dumps(to_geojson(slide.rois()), indent=1, ensure_ascii=False)
+    # Whose they are concerns this server only; who imports them owns them there.
+    found = [replace(roi, owner=None) for roi in visible_rois(slide, owner)]
+    return json.dumps(to_geojson(found), indent=1, ensure_ascii=False)
 
 
 def _one(slide: Slide, geojson: str | dict[str, Any], limits: Limits) -> Roi:
@@ -143,35 +167,46 @@ def _parsed(slide: Slide, geojson: str | dict[str, Any], limits: Limits) -> list
     return found
 
 
-def _add(slide: Slide, new: list[Roi], limits: Limits) -> None:
+def _add(slide: Slide, new: list[Roi], limits: Limits, owner: str | None) -> list[Roi]:
+    """Save regions as their owner's, whatever owner the text names."""
     existing = slide.rois()
+    seen = visible_rois(slide, owner)
+    # The file of a colleague's export names ids that are taken, but not by a region one sees.
+    unseen = {roi.roi_id for roi in existing} - {roi.roi_id for roi in seen}
+    new = [
+        replace(roi, owner=owner, roi_id=_new_id() if roi.roi_id in unseen else roi.roi_id)
+        for roi in new
+    ]
     total = len(existing) + len(new)
     if total > limits.max_rois_per_slide:
         raise SpatialFormerError(
             f"The slide would have {total} regions, {limits.max_rois_per_slide} are allowed.",
             fix="Delete some first.",
         )
-    for kind, taken in (
-        ("called", Counter(roi.name for roi in (*existing, *new))),
-        ("with the id", Counter(roi.roi_id for roi in (*existing, *new))),
-    ):
-        name, count = taken.most_common(1)[0]
-        if count > 1:
+    names, ids = (Counter(getattr(roi, key) for roi in (*seen, *new)) for key in ("name", "roi_id"))
+    for roi in new:
+        # Only what is new is refused: whoever sees everybody's may see one name twice already.
+        if names[roi.name] > 1 or ids[roi.roi_id] > 1:
+            kind = f"called {roi.name!r}" if names[roi.name] > 1 else f"with the id {roi.roi_id!r}"
             raise SpatialFormerError(
-                f"The slide would have two regions {kind} {name!r}.",
-                fix="Rename or delete one of them.",
+                f"The slide would have two regions {kind}.", fix="Rename or delete one of them."
             )
     for roi in new:
         slide.save_roi(roi)
+    return new
 
 
-def _new_name(slide: Slide, name: str) -> str:
+def _new_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def _new_name(slide: Slide, name: str, owner: str | None) -> str:
     label = name.strip()
     if not 1 <= len(label) <= 64 or not label.isprintable():
         raise SpatialFormerError(
             "A region needs a name of 1-64 printable characters.", fix="Type a name for it."
         )
-    if any(roi.name == label for roi in slide.rois()):
+    if any(roi.name == label for roi in visible_rois(slide, owner)):
         raise SpatialFormerError(
             f"The slide already has a region called {label!r}.", fix="Choose another name."
         )

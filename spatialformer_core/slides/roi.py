@@ -41,6 +41,8 @@ class Roi:
         Polygon or multipolygon in um.
     color
         ``#rrggbb`` or None.
+    owner
+        Who alone sees it; None shows it to all users of the slide.
     """
 
     roi_id: str
@@ -49,6 +51,7 @@ class Roi:
     unit: str
     polygon: Polygon
     color: str | None = None
+    owner: str | None = None
 
     @property
     def area_um2(self) -> float:
@@ -118,6 +121,8 @@ def _feature(roi: Roi) -> dict[str, Any]:
     properties = {"name": roi.name, "slide_id": roi.slide_id, "unit": roi.unit}
     if roi.color:
         properties["color"] = roi.color
+    if roi.owner:
+        properties["owner"] = roi.owner
     geometry = json.loads(shapely.to_geojson(roi.polygon))
     return {"type": "Feature", "id": roi.roi_id, "properties": properties, "geometry": geometry}
 
@@ -200,7 +205,7 @@ def _roi(feature: Any, number: int, slide_id: str, bounds_um: Bounds | None) -> 
         raise SpatialFormerError(
             "It lies outside the slide.", where, "Coordinates are micrometres of this slide."
         )
-    color = properties.get("color")
+    color, owner = properties.get("color"), properties.get("owner")
     return Roi(
         _roi_id(feature.get("id")),
         name,
@@ -208,6 +213,7 @@ def _roi(feature: Any, number: int, slide_id: str, bounds_um: Bounds | None) -> 
         _text(properties.get("unit"), name),
         polygon,
         color if _is_color(color) else None,
+        _text(owner, "") or None,
     )
 
 

@@ -150,6 +150,37 @@ def test_regions_are_saved_renamed_exported_imported_and_deleted(services, home)
     assert all(a.polygon.equals(b.polygon) for a, b in zip(again, [roi, other], strict=True))
 
 
+def test_users_see_their_own_regions_and_those_of_nobody(services):
+    for owner in ("ann", "bob"):
+        services.save_roi("tiny", square(0, 0, 20, 20), "Granuloma", owner)
+    shared = services.save_roi("tiny", square(0, 0, 9, 9), "Core", "local")
+    (of_ann,) = (roi for roi in services.rois("tiny", "ann") if roi.owner)
+    assert [roi.name for roi in services.rois("tiny", "ann")] == ["Core", "Granuloma"]
+    assert len(services.rois("tiny", "local")) == len(services.rois("tiny")) == 3
+    for touch in (
+        lambda: services.rename_roi("tiny", of_ann.roi_id, "Mine", "bob"),
+        lambda: services.reshape_roi("tiny", of_ann.roi_id, square(0, 0, 5, 5), "bob"),
+        lambda: services.delete_roi("tiny", of_ann.roi_id, "bob"),
+    ):
+        with pytest.raises(SpatialFormerError, match="no region"):
+            touch()
+    services.rename_roi("tiny", shared.roi_id, "Rim", "bob")
+    assert of_ann in services.rois("tiny")
+
+
+def test_a_colleague_imports_an_export_as_their_own(services):
+    services.save_roi("tiny", square(0, 0, 20, 20), "Granuloma", "ann")
+    text = services.export_rois("tiny", "ann")
+    assert "ann" not in text
+    (theirs,) = services.import_rois("tiny", text, "bob")
+    (of_ann,) = services.rois("tiny", "ann")
+    assert (theirs.owner, theirs.name) == ("bob", "Granuloma")
+    assert theirs.roi_id != of_ann.roi_id
+    assert services.export_rois("tiny", "cy").count('"Polygon"') == 0
+    forged = text.replace('"name"', '"owner": "ann", "name"')
+    assert {roi.owner for roi in services.import_rois("tiny", forged, "cy")} == {"cy"}
+
+
 BOW_TIE = {"type": "Polygon", "coordinates": [[[0, 0], [20, 20], [20, 0], [0, 10], [0, 0]]]}
 POINT = {"type": "Point", "coordinates": [1, 1]}
 
