@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from spatialformer_core import files
 from spatialformer_core.arrays import FloatArray
 from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.io.records import Nuclei
 from spatialformer_core.service.palette import UNASSIGNED, group_colours
 from spatialformer_core.slides import Polygons, Slide, SlideStore
 from spatialformer_core.slides.meta import Bounds
@@ -61,6 +62,7 @@ class SlideView:
             "tile_origin_um": [grid.x0, grid.y0],
             "tiles": [grid.nx, grid.ny],
             "has_polygons": meta.has_polygons,
+            "has_nuclei": meta.has_nuclei,
             "has_transcripts": meta.has_transcripts,
             "density_bins_um": list(self.slide.density_bins_um),
             "groups": list(self.slide.group_keys),
@@ -119,7 +121,7 @@ class SlideView:
         }
         missing = 65_535 if wide else _NO_CODE
         out = np.where(codes < 0, missing, codes).astype("<u2" if wide else "u1")
-        return _with_header(header, out.tobytes())
+        return with_header(header, out.tobytes())
 
     def gene_codes(self, gene: str) -> bytes:
         """Return each cell's transcripts of a gene as ``u8`` (same layout as `group_codes`).
@@ -149,7 +151,7 @@ class SlideView:
         }
         # A count of one must not round down to "none".
         codes = np.maximum(np.rint(counts / scale), counts > 0)
-        return _with_header(header, codes.astype("u1").tobytes())
+        return with_header(header, codes.astype("u1").tobytes())
 
     def polygon_tile(self, x: int, y: int) -> bytes | None:
         """Return the outlines of the cells whose centre lies in a tile; None outside the slide.
@@ -162,19 +164,19 @@ class SlideView:
         if polygons is None or not self._has_tile(x, y):
             return None
         cells = np.asarray(self.slide.tile_cells(x, y))
-        lengths = polygons.indptr[cells + 1] - polygons.indptr[cells]
-        cells, lengths = cells[lengths > 0], lengths[lengths > 0]
-        start = np.zeros(len(cells) + 1, np.int64)
-        np.cumsum(lengths, out=start[1:])
-        source = np.repeat(polygons.indptr[cells] - start[:-1], lengths) + np.arange(start[-1])
-        return b"".join(
-            (
-                np.array([len(cells), start[-1]], "<u4").tobytes(),
-                cells.astype("<u4").tobytes(),
-                start.astype("<u4").tobytes(),
-                (polygons.xy_um[source] - self._origin_um).astype("<f4").tobytes(),
-            )
-        )
+        return outline_bytes(polygons, cells, cells, self._origin_um)
+
+    def nuclei_tile(self, x: int, y: int) -> bytes | None:
+        """Return the nuclei of the cells whose centre lies in a tile; None outside the slide.
+
+        Layout as `polygon_tile`; ``cell`` names the cell of each nucleus, some more than once.
+        """
+        nuclei = self._nuclei
+        if nuclei is None or not self._has_tile(x, y):
+            return None
+        cells = np.asarray(self.slide.tile_cells(x, y))
+        rows = np.flatnonzero(np.isin(nuclei.cell, cells))
+        return outline_bytes(nuclei.outlines, rows, np.asarray(nuclei.cell)[rows], self._origin_um)
 
     def transcript_tile(self, x: int, y: int, genes: Sequence[str]) -> bytes | None:
         """Return the molecules of some genes in a tile; None outside the slide.
@@ -292,6 +294,10 @@ class SlideView:
         return self.slide.polygons()
 
     @functools.cached_property
+    def _nuclei(self) -> Nuclei | None:
+        return self.slide.nuclei()
+
+    @functools.cached_property
     def _gene_position(self) -> dict[str, int]:
         return {gene: position for position, gene in enumerate(self.slide.genes)}
 
@@ -309,6 +315,25 @@ class SlideView:
         return float(np.sqrt(np.median(area_um2) / np.pi)) if len(area_um2) else 4.0
 
 
+def outline_bytes(
+    polygons: Polygons, rows: NDArray[Any], cells: NDArray[Any], origin_um: NDArray[np.float64]
+) -> bytes:
+    """Return some outlines in the layout of `SlideView.polygon_tile`; empty ones are left out."""
+    lengths = polygons.indptr[rows + 1] - polygons.indptr[rows]
+    rows, cells, lengths = rows[lengths > 0], cells[lengths > 0], lengths[lengths > 0]
+    start = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(lengths, out=start[1:])
+    source = np.repeat(polygons.indptr[rows] - start[:-1], lengths) + np.arange(start[-1])
+    return b"".join(
+        (
+            np.array([len(rows), start[-1]], "<u4").tobytes(),
+            cells.astype("<u4").tobytes(),
+            start.astype("<u4").tobytes(),
+            (polygons.xy_um[source] - origin_um).astype("<f4").tobytes(),
+        )
+    )
+
+
 def _check_genes(genes: Sequence[str]) -> None:
     if not 0 < len(genes) <= MAX_GENES:
         raise SpatialFormerError(f"1 to {MAX_GENES} genes can be shown, not {len(genes)}.")
@@ -318,7 +343,8 @@ def _count(codes: NDArray[Any], n_groups: int) -> list[int]:
     return [int(count) for count in np.bincount(codes[codes >= 0], minlength=n_groups)]
 
 
-def _with_header(header: dict[str, Any], body: bytes) -> bytes:
+def with_header(header: dict[str, Any], body: bytes) -> bytes:
+    """Return one code per cell behind the JSON that explains them (layout of `group_codes`)."""
     text = json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
     return np.array([len(text)], "<u4").tobytes() + text + body

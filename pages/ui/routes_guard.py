@@ -1,0 +1,48 @@
+"""What the viewer's data routes share: the token's check, and how an answer may be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from pages.ui.routes_auth import HEADER, owner_of
+from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.service import view
+from spatialformer_core.service.view import SlideView
+
+# The answer depends on the token, so that a cache never hands one user's answer to another.
+CACHED = {"Cache-Control": "private, max-age=3600", "Vary": HEADER}
+# Streamlit compresses whatever has no encoding yet: half a second for 8 MB of coordinates, to save
+# a sixth of them.
+AS_IS = CACHED | {"Content-Encoding": "identity"}
+
+Handler = Callable[[Request, SlideView], Response]
+
+
+def guarded(handler: Handler) -> Callable[[Request], Response]:
+    """Answer 403 without a valid token for the slide, 404 for what is not there."""
+
+    def answer(request: Request) -> Response:
+        slide_id = request.path_params["slide"]
+        if owner_of(request.headers.get(HEADER, ""), slide_id) is None:
+            return PlainTextResponse("The access to this slide has expired.", 403)
+        try:
+            return handler(request, view.open_view(slide_id))
+        except SpatialFormerError as error:
+            return PlainTextResponse(error.message, 404)
+
+    return answer
+
+
+def binary(body: bytes | None, headers: dict[str, str]) -> Response:
+    """Return bytes as they are, 404 for None."""
+    if body is None:
+        return nothing()
+    return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+def nothing() -> Response:
+    """Return the answer for what is not there."""
+    return PlainTextResponse("There is nothing at this address.", 404)
