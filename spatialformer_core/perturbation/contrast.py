@@ -171,8 +171,8 @@ def build_table(
     if with_p and test == "published":
         other, _ = published_test(tally)
         effect = replace(effect, t=other.t, df=other.df, p=other.p, q=other.q)
-    n_near = tally.count[NEAR].sum(axis=0)
-    ranks = tally.rank / np.maximum(n_near, 1)
+    n_near = tally.count[NEAR].sum(axis=0).astype(np.int64)
+    ranks = (tally.rank / np.maximum(n_near, 1)[:, None]).T
     ranks[:, n_near == 0] = np.nan
     near, far = sides(tally, "d")
     singles = [

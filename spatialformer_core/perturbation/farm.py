@@ -32,7 +32,7 @@ from spatialformer_core.perturbation.shards import (
 )
 from spatialformer_core.progress import Cancel, Progress
 
-_REVISION = 1
+_REVISION = 2
 _MAKE = f"{__name__}:make_one"
 _CANDIDATES = "candidates.json"
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from spatialformer_core.arrays import DoubleArray, LongArray
-from spatialformer_core.perturbation.tally import NEAR, QUANTITIES, SPREAD, Tally
+from spatialformer_core.perturbation.tally import NEAR, Tally
 from spatialformer_core.stats import benjamini_hochberg
 
 MIN_SUPPORT = 50
@@ -78,8 +78,8 @@ def published_test(tally: Tally) -> tuple[PublishedTest, LongArray]:
         low * (index.slot.shape[0] + 1) + high, return_index=True, return_inverse=True
     )
     n = np.bincount(pair, tally.count[NEAR].sum(axis=0))
-    total = np.bincount(pair, tally.total[QUANTITIES.index("d"), NEAR].sum(axis=0))
-    square = np.bincount(pair, tally.square[SPREAD.index("d"), NEAR])
+    total = np.bincount(pair, tally.total("d")[NEAR].sum(axis=0))
+    square = np.bincount(pair, tally.square("d")[NEAR].sum(axis=0))
     nan = np.full(len(n), np.nan)
     mean = np.divide(total, n, out=nan.copy(), where=n > 0)
     df = np.where(n > 1, n - 1, np.nan)

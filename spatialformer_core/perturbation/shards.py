@@ -42,7 +42,7 @@ EXACT, FIRST, SECOND = "exact", "proposals", "candidates"
 """What is made of a shard: all gene pairs exactly; approximately; the proposed ones exactly."""
 
 _TALLY, _KNOWN, _FACTS = "tally.npz", "known.npz", "facts.json"
-_ARRAYS = ("n_pairs", "count", "total", "square", "rank")
+_ARRAYS = ("n_pairs", "sums", "rank")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ SPREAD = ("d", "epsilon")
 """Quantities of which an interval over cell pairs may be asked."""
 
 
+_COUNT, _SQUARE = 0, 1 + len(QUANTITIES)
+_WIDTH = _SQUARE + len(SPREAD)
+
 _ALL = slice(None)
 
 
@@ -32,31 +35,37 @@ class Tally:
     n_pairs
         Cell pairs seen, shape ``(2, n_units)``: near, far. One-type screens count each cell pair
         once per orientation.
-    count
-        Cell pairs that carried both genes, shape ``(2, n_units, n_slots)``.
-    total
-        Sums of the `QUANTITIES`, shape ``(5, 2, n_units, n_slots)``.
-    square
-        Sums of squares of `SPREAD` over all units, shape ``(2, 2, n_slots)``.
+    sums
+        All sums of a slot side by side, 64 bytes, so that one cell pair touches one cache line
+        per gene pair: count, the `QUANTITIES`, squares of `SPREAD`; shape
+        ``(2, n_units, n_slots, 8)``.
     rank
-        Sums of the ranks (from 1) of the left and right gene in near pairs, ``(2, n_slots)``.
+        Sums of the ranks (from 1) of the left and right gene in near pairs, ``(n_slots, 2)``.
     """
 
     index: GenePairIndex
     n_units: int
     n_pairs: LongArray = field(init=False)
-    count: LongArray = field(init=False)
-    total: DoubleArray = field(init=False)
-    square: DoubleArray = field(init=False)
+    sums: DoubleArray = field(init=False)
     rank: DoubleArray = field(init=False)
 
     def __post_init__(self) -> None:
-        shape = (2, self.n_units, len(self.index))
-        self.n_pairs = np.zeros(shape[:2], np.int64)
-        self.count = np.zeros(shape, np.int64)
-        self.total = np.zeros((len(QUANTITIES), *shape))
-        self.square = np.zeros((len(SPREAD), 2, len(self.index)))
-        self.rank = np.zeros((2, len(self.index)))
+        self.n_pairs = np.zeros((2, self.n_units), np.int64)
+        self.sums = np.zeros((2, self.n_units, len(self.index), _WIDTH))
+        self.rank = np.zeros((len(self.index), 2))
+
+    @property
+    def count(self) -> DoubleArray:
+        """Cell pairs that carried both genes, a view of shape ``(2, n_units, n_slots)``."""
+        return self.sums[..., _COUNT]
+
+    def total(self, quantity: str) -> DoubleArray:
+        """Return the sums of one of the `QUANTITIES`, a view, ``(2, n_units, n_slots)``."""
+        return self.sums[..., 1 + QUANTITIES.index(quantity)]
+
+    def square(self, quantity: str) -> DoubleArray:
+        """Return the sums of squares of one of `SPREAD`, a view, ``(2, n_units, n_slots)``."""
+        return self.sums[..., _SQUARE + SPREAD.index(quantity)]
 
     def add(self, effects: Effects, side: int, unit: int) -> None:
         """Add all gene pairs of one oriented cell pair (``side``: 0 near, 1 far)."""
@@ -64,17 +73,16 @@ class Tally:
         _add(
             self.index.slot,
             (np.ascontiguousarray(effects.left), np.ascontiguousarray(effects.right)),
-            (np.ascontiguousarray(effects.d_left), np.ascontiguousarray(effects.d_right)),
+            (
+                np.ascontiguousarray(effects.d_left),
+                np.ascontiguousarray(effects.d_right),
+                np.ascontiguousarray(effects.rank_left),
+                np.ascontiguousarray(effects.rank_right),
+            ),
             (np.ascontiguousarray(effects.d_pair), np.ascontiguousarray(effects.d_probability)),
-            (self.count[side, unit], self.total[:, side, unit], self.square[:, side]),
+            # Far pairs have no ranks: an empty table says so to the kernel.
+            (self.sums[side, unit], self.rank if side == NEAR else self.rank[:0]),
         )
-        if side == NEAR:
-            _add_ranks(
-                self.index.slot,
-                (np.ascontiguousarray(effects.left), np.ascontiguousarray(effects.right)),
-                (np.ascontiguousarray(effects.rank_left), np.ascontiguousarray(effects.rank_right)),
-                self.rank,
-            )
 
     def merge(self, other: Tally, units: LongArray | slice = _ALL) -> None:
         """Add what another shard of the same screen has counted.
@@ -87,17 +95,13 @@ class Tally:
             Which units of this one those of the other are.
         """
         self.n_pairs[:, units] += other.n_pairs
-        self.count[:, units] += other.count
-        self.total[:, :, units] += other.total
-        self.square += other.square
+        self.sums[:, units] += other.sums
         self.rank += other.rank
 
     def put(self, other: Tally, slots: LongArray) -> None:
         """Replace the sums of some gene pairs by those of a tally over them alone."""
-        self.count[:, :, slots] = other.count
-        self.total[:, :, :, slots] = other.total
-        self.square[:, :, slots] = other.square
-        self.rank[:, slots] = other.rank
+        self.sums[:, :, slots] = other.sums
+        self.rank[slots] = other.rank
 
     def mean(self, quantity: str, side: int) -> DoubleArray:
         """Return the mean over ALL cell pairs of each unit, shape ``(n_units, n_slots)``.
@@ -105,15 +109,14 @@ class Tally:
         A cell pair in which a gene is absent counts as zero: there is nothing to knock out.
         """
         pairs = np.maximum(self.n_pairs[side], 1)[:, None]
-        mean: DoubleArray = self.total[QUANTITIES.index(quantity), side] / pairs
+        mean: DoubleArray = self.total(quantity)[side] / pairs
         return mean
 
     def pooled_variance(self, quantity: str, side: int) -> DoubleArray:
         """Return the variance of the mean over the cell pairs of all units, ``(n_slots,)``."""
-        number, spread_of = QUANTITIES.index(quantity), SPREAD.index(quantity)
         n = max(int(self.n_pairs[side].sum()), 2)
-        mean = self.total[number, side].sum(axis=0) / n
-        spread = self.square[spread_of, side] / n - mean**2
+        mean = self.total(quantity)[side].sum(axis=0) / n
+        spread = self.square(quantity)[side].sum(axis=0) / n - mean**2
         variance: DoubleArray = np.maximum(spread, 0.0) / (n - 1)
         return variance
 
@@ -123,39 +126,30 @@ class Tally:
 def _add(
     slots: IntArray,
     targets: tuple[LongArray, LongArray],
-    single: tuple[DoubleArray, DoubleArray],
+    single: tuple[DoubleArray, DoubleArray, DoubleArray, DoubleArray],
     pair: tuple[DoubleArray, DoubleArray],
-    sums: tuple[LongArray, DoubleArray, DoubleArray],
+    into: tuple[DoubleArray, DoubleArray],
 ) -> None:
-    """Add one cell pair, the quantities in the order of `QUANTITIES`."""
-    count, total, square = sums
+    """Add one cell pair, the sums in the order that `Tally.sums` states."""
+    sums, rank_sums = into
+    ranked = len(rank_sums) > 0
     for i in range(len(targets[0])):
+        of_left = slots[targets[0][i]]
+        one = single[0][i]
         for j in range(len(targets[1])):
-            slot = slots[targets[0][i], targets[1][j]]
+            slot = of_left[targets[1][j]]
             if slot < 0:
                 continue
-            d, one, other = pair[0][i, j], single[0][i], single[1][j]
+            d, other = pair[0][i, j], single[1][j]
             epsilon = d - one - other
-            count[slot] += 1
-            total[0, slot] += d
-            total[1, slot] += epsilon
-            total[2, slot] += one
-            total[3, slot] += other
-            total[4, slot] += pair[1][i, j]
-            square[0, slot] += d * d
-            square[1, slot] += epsilon * epsilon
-
-
-@nb.njit(cache=True, nogil=True)
-def _add_ranks(
-    slots: IntArray,
-    targets: tuple[LongArray, LongArray],
-    ranks: tuple[DoubleArray, DoubleArray],
-    sums: DoubleArray,
-) -> None:
-    for i in range(len(targets[0])):
-        for j in range(len(targets[1])):
-            slot = slots[targets[0][i], targets[1][j]]
-            if slot >= 0:
-                sums[0, slot] += ranks[0][i]
-                sums[1, slot] += ranks[1][j]
+            sums[slot, 0] += 1.0
+            sums[slot, 1] += d
+            sums[slot, 2] += epsilon
+            sums[slot, 3] += one
+            sums[slot, 4] += other
+            sums[slot, 5] += pair[1][i, j]
+            sums[slot, 6] += d * d
+            sums[slot, 7] += epsilon * epsilon
+            if ranked:
+                rank_sums[slot, 0] += single[2][i]
+                rank_sums[slot, 1] += single[3][j]

@@ -29,7 +29,8 @@ def benjamini_hochberg(p: NDArray[np.floating]) -> DoubleArray:
     kept = values[tested]
     if ((kept < 0) | (kept > 1)).any():
         raise SpatialFormerError("A p-value lies outside [0, 1].")
-    order = np.argsort(kept, kind="stable")
+    # Ties all get the value of their last, so their order does not matter.
+    order = np.argsort(kept)
     scaled = kept[order] * (len(kept) / np.arange(1, len(kept) + 1))
     adjusted = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     q = np.full(values.shape, np.nan)

@@ -7,14 +7,16 @@ logarithms; with few units this steadies each test's variance.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from spatialformer_core.arrays import DoubleArray
+from spatialformer_core.arrays import DoubleArray, LongArray
 from spatialformer_core.errors import SpatialFormerError
 
 Alternative = Literal["two-sided", "less", "greater"]
@@ -74,7 +76,7 @@ def t_interval(
     degrees = np.asarray(df, np.float64)
     reach = np.full(degrees.shape, np.nan)
     known = degrees > 0
-    reach[known] = _quantile(0.5 + level / 2, degrees[known])
+    reach[known] = _per_distinct(lambda df: _quantile(0.5 + level / 2, df), degrees[known])
     half = reach * standard_error
     return np.asarray(mean - half, np.float64), np.asarray(mean + half, np.float64)
 
@@ -222,9 +224,10 @@ def fit_variance_prior(variance: NDArray[np.floating], df: NDArray[np.floating])
         return VariancePrior(0.0, 0.0)
     # A variance of exactly 0 has no logarithm; it counts as a very small one.
     s2 = np.maximum(s2, _SMALLEST_SHARE * np.median(s2[s2 > 0]))
-    e = np.log(s2) - special.digamma(d / 2) + np.log(d / 2)
+    e = np.log(s2) - _per_distinct(lambda df: special.digamma(df / 2) - np.log(df / 2), d)
     centre = float(e.mean())
-    excess = float(((e - centre) ** 2).sum() / (len(e) - 1) - special.polygamma(1, d / 2).mean())
+    own = float(_per_distinct(lambda df: special.polygamma(1, df / 2), d).mean())
+    excess = float(((e - centre) ** 2).sum() / (len(e) - 1)) - own
     if excess <= 0:
         return VariancePrior(float("inf"), float(np.exp(centre)))
     half = _inverse_trigamma(excess)
@@ -247,24 +250,57 @@ def _summaries(
     values: NDArray[np.floating],
 ) -> tuple[DoubleArray, DoubleArray, NDArray[np.int64]]:
     """Return mean, sample variance and number of units of each column."""
-    table = np.asarray(values, np.float64)
+    table = np.ascontiguousarray(values, np.float64)
     if table.ndim != 2:
         raise SpatialFormerError(
             f"Values of shape {table.shape} were given, (units, tests) was expected."
         )
-    if np.isinf(table).any():
+    mean, variance = np.full((2, table.shape[1]), np.nan)
+    n = np.zeros(table.shape[1], np.int64)
+    # A read-only array would make numba compile the kernel once more.
+    if not _summarise(np.require(table, requirements="W"), mean, variance, n):
         raise SpatialFormerError("A value is infinite.")
-    known = ~np.isnan(table)
-    n = known.sum(0)
-    filled = np.where(known, table, 0.0)
-    mean = np.divide(filled.sum(0), n, out=np.full(table.shape[1], np.nan), where=n > 0)
-    squares = np.where(known, (table - mean) ** 2, 0.0).sum(0)
-    # Equal values must have a spread of exactly 0, not of the rounding of their mean.
-    low = np.where(known, table, np.inf).min(0, initial=np.inf)
-    high = np.where(known, table, -np.inf).max(0, initial=-np.inf)
-    squares[low == high] = 0.0
-    variance = np.divide(squares, n - 1, out=np.full(table.shape[1], np.nan), where=n > 1)
-    return mean, variance, n.astype(np.int64)
+    return mean, variance, n
+
+
+@nb.njit(cache=True, nogil=True)
+def _summarise(table: DoubleArray, mean: DoubleArray, variance: DoubleArray, n: LongArray) -> bool:
+    """Fill in what is known of each column; False if a value is infinite."""
+    n_units, n_tests = table.shape
+    for c in range(n_tests):
+        total, seen, low, high = 0.0, 0, np.inf, -np.inf
+        for u in range(n_units):
+            value = table[u, c]
+            if np.isnan(value):
+                continue
+            if np.isinf(value):
+                return False
+            seen += 1
+            total += value
+            low, high = min(low, value), max(high, value)
+        n[c] = seen
+        if seen == 0:
+            continue
+        mean[c] = total / seen
+        squares = 0.0
+        # Equal values must have a spread of exactly 0, not of the rounding of their mean.
+        if low < high:
+            for u in range(n_units):
+                if not np.isnan(table[u, c]):
+                    squares += (table[u, c] - mean[c]) ** 2
+        if seen > 1:
+            variance[c] = squares / (seen - 1)
+    return True
+
+
+def _per_distinct(
+    function: Callable[[DoubleArray], NDArray[Any]], values: DoubleArray
+) -> DoubleArray:
+    """Return ``function(values)``, called once per distinct value: tests share their df."""
+    if len(values) and (values == values[0]).all():
+        return np.full(len(values), function(values[:1])[0])
+    distinct, place = np.unique(values, return_inverse=True)
+    return np.asarray(function(distinct), np.float64)[place]
 
 
 def _tested(

@@ -15,7 +15,7 @@ from spatialformer_core.perturbation.interpret import compare_checkpoints
 from spatialformer_core.perturbation.nulls import exchanged, rejected
 from spatialformer_core.perturbation.plan import GenePairIndex
 from spatialformer_core.perturbation.published_test import published_test
-from spatialformer_core.perturbation.tally import FAR, NEAR, QUANTITIES, SPREAD, Tally
+from spatialformer_core.perturbation.tally import FAR, NEAR, Tally
 
 OPEN = Gate(0.7, 0.6, 0.8, 100, 100, 10, "unseen", open=True, reason="given")
 
@@ -49,7 +49,7 @@ def sums(n_units, near, far, index=None) -> Tally:
     tally = Tally(index, n_units)
     for side, values in ((NEAR, near), (FAR, far)):
         tally.n_pairs[side] = np.where(np.isnan(values[:, 0]), 0, 10)
-        tally.total[QUANTITIES.index("d"), side] = 10 * np.nan_to_num(values)
+        tally.total("d")[side] = 10 * np.nan_to_num(values)
     return tally
 
 
@@ -166,8 +166,8 @@ def test_the_published_test_is_scipys_over_pooled_cell_pairs():
     for k, drawn in enumerate(values):
         half = len(drawn) // 2
         tally.count[NEAR, :, k] = half, len(drawn) - half
-        tally.total[QUANTITIES.index("d"), NEAR, :, k] = drawn[:half].sum(), drawn[half:].sum()
-        tally.square[SPREAD.index("d"), NEAR, k] = (drawn**2).sum()
+        tally.total("d")[NEAR, :, k] = drawn[:half].sum(), drawn[half:].sum()
+        tally.square("d")[NEAR, 0, k] = (drawn**2).sum()
     found, first = published_test(tally)
     both = np.concatenate(values[:2])
     expected = stats.ttest_1samp(both, 0, alternative="less")
@@ -319,12 +319,11 @@ def test_sums_are_those_of_each_gene_pair_that_is_tested():
     tally.add(effects, NEAR, 1)
     tally.add(effects, NEAR, 1)
     assert tally.count[NEAR].tolist() == [[0, 0, 0], [2, 2, 2]]
-    totals = tally.total[:, NEAR, 1]
-    np.testing.assert_allclose(totals[QUANTITIES.index("d")], [10.0, 14.0, 8.0])
-    np.testing.assert_allclose(totals[QUANTITIES.index("epsilon")], [5.5, 9.0, 5.0])
-    np.testing.assert_allclose(totals[QUANTITIES.index("d_left")], [4.0, 4.0, 2.0])
-    np.testing.assert_allclose(totals[QUANTITIES.index("d_right")], [0.5, 1.0, 1.0])
-    np.testing.assert_allclose(totals[QUANTITIES.index("probability")], [1.0, 1.4, 0.8])
-    np.testing.assert_allclose(tally.square[SPREAD.index("d"), NEAR], [50.0, 98.0, 32.0])
-    np.testing.assert_allclose(tally.rank, [[4.0, 4.0, 2.0], [4.0, 2.0, 2.0]])
+    np.testing.assert_allclose(tally.total("d")[NEAR, 1], [10.0, 14.0, 8.0])
+    np.testing.assert_allclose(tally.total("epsilon")[NEAR, 1], [5.5, 9.0, 5.0])
+    np.testing.assert_allclose(tally.total("d_left")[NEAR, 1], [4.0, 4.0, 2.0])
+    np.testing.assert_allclose(tally.total("d_right")[NEAR, 1], [0.5, 1.0, 1.0])
+    np.testing.assert_allclose(tally.total("probability")[NEAR, 1], [1.0, 1.4, 0.8])
+    np.testing.assert_allclose(tally.square("d")[NEAR, 1], [50.0, 98.0, 32.0])
+    np.testing.assert_allclose(tally.rank.T, [[4.0, 4.0, 2.0], [4.0, 2.0, 2.0]])
     assert not tally.count[FAR].any()
