@@ -26,6 +26,20 @@ def lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def try_lock(descriptor: int) -> bool:
+    """Lock what is open as `lock` does; False where somebody else holds it.
+
+    A file system without locks is taken as free.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def is_being_written(path: Path) -> bool:
     """Tell whether the writer of something unfinished is alive."""
     try:

@@ -1,7 +1,7 @@
 """Faults at every point where a writer touches the disk; run as a program, prints JSON.
 
 ``python faults.py ROOT STEP FULL`` builds a small store below ROOT, looks at every STEP-th moment
-of an ingest, a replacement and a corpus, and at FULL full disks.
+of an ingest, a replacement, a change and a corpus, and at FULL full disks.
 
 A *point* is an event that changes a folder: opening for writing, making, renaming, linking,
 removing, syncing, swapping. Python's audit hook sees those of every library, zarr's too. While it
@@ -38,7 +38,7 @@ from spatialformer_core import disk, files
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.corpus import Corpus, CorpusSlide, build_corpus
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.slides import SlideStore, ingest
+from spatialformer_core.slides import Groups, SlideChange, SlideStore, change_slide, ingest
 from spatialformer_core.vocabulary import build_vocabulary
 
 SAMPLE = SampleMetadata(donor="d", block="b", condition="c", tissue="t", species="s", assay="a")
@@ -157,6 +157,13 @@ class Bench:
         source = self.other if other else self.source
         ingest(source, SlideStore(home), name=name, sample=SAMPLE, qc=QC, replace=other)
 
+    def change(self, home: Path) -> None:
+        store = SlideStore(home)
+        codes = np.arange(store.open("old").meta.n_cells) % 2
+        groups = {"halves": Groups(("a", "b"), codes.astype(np.int16))}
+        sample = SAMPLE.model_copy(update={"condition": "other"})
+        change_slide(store, "old", SlideChange(groups=groups, sample=sample))
+
     def corpus(self, out: Path) -> None:
         build_corpus(self.slides, self.vocabulary, out)
 
@@ -236,6 +243,7 @@ def killed_ingests(bench: Bench, step: int) -> dict[str, Any]:
     jobs: dict[str, tuple[int, Callable[[Path], None]]] = {
         "ingest": (step, lambda home: bench.ingest(home, "new")),
         "replace": (2 * step, lambda home: bench.ingest(home, "old", other=True)),
+        "change": (2 * step, bench.change),
         "replace_without_swap": (20 * step, lambda home: without_swap(bench, home)),
     }
     for name, (every, run) in jobs.items():
@@ -280,6 +288,7 @@ def full_disks(bench: Bench, n: int) -> dict[str, Any]:
     jobs: dict[str, tuple[int, str, Callable[[Path], None]]] = {
         "full_ingest": (n // 2, "new", lambda home: bench.ingest(home, "new")),
         "full_replace": (n // 4, "old", lambda home: bench.ingest(home, "old", other=True)),
+        "full_change": (n // 4, "old", bench.change),
         "full_corpus": (n // 4, "c", lambda home: bench.corpus(home / "slides" / "c")),
     }
     return {name: full_disk(bench, name, *job) for name, job in jobs.items()}

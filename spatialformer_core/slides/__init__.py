@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spatialformer_core.io.records import Groups, Polygons
+from spatialformer_core.slides.change import SlideChange, change_slide
 from spatialformer_core.slides.ingest import IngestOptions, ingest
 from spatialformer_core.slides.meta import ChannelMeta, ImageMeta, IngestReport, SlideMeta
 from spatialformer_core.slides.rebuild import is_rebuildable, rebuild
@@ -20,8 +21,10 @@ __all__ = [
     "Polygons",
     "Roi",
     "Slide",
+    "SlideChange",
     "SlideMeta",
     "SlideStore",
+    "change_slide",
     "ingest",
     "is_rebuildable",
     "parse_rois",

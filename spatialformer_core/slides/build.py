@@ -183,7 +183,7 @@ class SlideBuild:
         return {
             "qc": self.qc,
             "default_group": self.group,
-            "retention_per_type": _retention(data.cells.groups, self.group, self.passes),
+            "retention_per_type": retention_per_type(data.cells.groups, self.group, self.passes),
             "technology": data.technology,
             "simulated": data.simulated,
             "bounds_um": self.bounds_um,
@@ -238,9 +238,10 @@ def _areas(stated: FloatArray | None, polygons: Polygons | None, n_cells: int) -
     return areas
 
 
-def _retention(
+def retention_per_type(
     groups: dict[str, Groups], key: str | None, passes: BoolArray
 ) -> dict[str, tuple[int, int]]:
+    """Return cells in and cells that pass QC per category of a grouping; empty without one."""
     if key is None:
         return {}
     return thresholds.retention(groups[key].codes, groups[key].categories, passes)

@@ -119,7 +119,7 @@ def write_cells(folder: Path, slide: SlideArrays) -> None:
     files.write_json(folder / "genes.json", list(slide.genes))
     if slide.gene_ids is not None:
         files.write_json(folder / "gene_ids.json", list(slide.gene_ids))
-    _write_groups(folder, slide.groups)
+    write_groups(folder, slide.groups)
     if slide.polygons is not None:
         save(folder, "polygons_indptr", slide.polygons.indptr)
         save(folder, "polygons_xy", slide.polygons.xy_um)
@@ -129,7 +129,8 @@ def write_cells(folder: Path, slide: SlideArrays) -> None:
         save(folder, "nuclei_xy", slide.nuclei.outlines.xy_um)
 
 
-def _write_groups(folder: Path, groups: dict[str, Groups]) -> None:
+def write_groups(folder: Path, groups: dict[str, Groups]) -> None:
+    """Write all groupings of a slide into an index that has none yet."""
     # A key may hold anything, so a file is called after it only as far as that is safe.
     target = folder / "groups"
     target.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -127,37 +128,63 @@ def _write_images(
     folder.mkdir()
     written: list[ImageMeta] = []
     for position, source in enumerate(sources):
-        name = _image_name(source.name, {image.name for image in written})
         share = position / len(sources)
         inner = progress_.staged(progress, share, share + 1 / len(sources))
-        info = write_pyramid(source, folder / f"{name}.ome.tif", inner, cancel)
-        channels = tuple(
-            ChannelMeta(name=channel, low=low, high=high)
-            for channel, (low, high) in zip(info.channels, info.limits, strict=True)
-        )
-        rows = [tuple(float(v) for v in row) for row in source.um_from_px]
-        pixel_um = float(np.sqrt(abs(np.linalg.det(source.um_from_px[:2, :2]))))
-        written.append(
-            ImageMeta.model_validate(
-                {
-                    "name": name,
-                    "kind": source.kind,
-                    "channels": channels,
-                    "width": info.width,
-                    "height": info.height,
-                    "levels": info.levels,
-                    "tile_px": TILE_PX,
-                    "um_from_px": rows,
-                    "pixel_size_um": pixel_um,
-                    "alignment_rms_um": source.alignment_rms_um,
-                }
-            )
-        )
-    files.write_json(folder / "image.json", [image.model_dump(mode="json") for image in written])
+        taken = {image.name for image in written}
+        written.append(write_image(folder, source, taken, inner, cancel))
+    write_image_list(folder, written)
     return tuple(written)
 
 
-def _image_name(stem: str, taken: set[str]) -> str:
+def write_image_list(folder: Path, images: Sequence[ImageMeta]) -> None:
+    """Write what is known of a slide's images beside them."""
+    files.write_json(folder / "image.json", [image.model_dump(mode="json") for image in images])
+
+
+def write_image(
+    folder: Path,
+    source: ImageSource,
+    taken: Set[str],
+    progress: progress_.Progress = progress_.silent,
+    cancel: progress_.Cancel = progress_.never,
+) -> ImageMeta:
+    """Write the pyramid of one image into the image folder of a slide that is being built.
+
+    Parameters
+    ----------
+    taken
+        Names of the slide's other images.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the image cannot be read.
+    """
+    name = _image_name(source.name, taken)
+    info = write_pyramid(source, folder / f"{name}.ome.tif", progress, cancel)
+    channels = tuple(
+        ChannelMeta(name=channel, low=low, high=high)
+        for channel, (low, high) in zip(info.channels, info.limits, strict=True)
+    )
+    rows = [tuple(float(v) for v in row) for row in source.um_from_px]
+    pixel_um = float(np.sqrt(abs(np.linalg.det(source.um_from_px[:2, :2]))))
+    return ImageMeta.model_validate(
+        {
+            "name": name,
+            "kind": source.kind,
+            "channels": channels,
+            "width": info.width,
+            "height": info.height,
+            "levels": info.levels,
+            "tile_px": TILE_PX,
+            "um_from_px": rows,
+            "pixel_size_um": pixel_um,
+            "alignment_rms_um": source.alignment_rms_um,
+        }
+    )
+
+
+def _image_name(stem: str, taken: Set[str]) -> str:
     """Return a file name for an image: letters, digits and ``-``, different from the others."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:40] or "image"
     numbered = (f"{plain}-{number}" for number in range(2, len(taken) + 3))

@@ -70,7 +70,9 @@ class SlideMeta(FrozenModel):
     source
         Name of the source folder, never its path.
     created
-        ISO time, UTC.
+        ISO time of its ingest, UTC.
+    changed
+        ISO time, UTC, of the last change of groupings, images or sample; None if there was none.
     """
 
     slide_id: str
@@ -100,8 +102,14 @@ class SlideMeta(FrozenModel):
     has_gene_ids: bool = False
     source: str
     created: str
+    changed: str | None = None
     format_version: int = FORMAT_VERSION
     images: tuple[ImageMeta, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """What differs whenever anything of the slide differs: the key of whatever is cached."""
+        return self.created if self.changed is None else f"{self.created}/{self.changed}"
 
 
 class IngestReport(FrozenModel):

@@ -67,7 +67,7 @@ def rebuild(
     with files.atomic_directory(folder, replace=True, needed_bytes=needed) as new:
         for part in _KEPT:
             shutil.copytree(
-                folder / part, new / part, copy_function=_link_or_copy, ignore=_without(extra)
+                folder / part, new / part, copy_function=link_or_copy, ignore=without_files(extra)
             )
         built.write_index(new / "index")
         meta = meta.model_copy(update={"format_version": FORMAT_VERSION, **built.layers()})
@@ -77,12 +77,12 @@ def rebuild(
     return meta
 
 
-def _without(extra: set[Path]) -> Callable[[str, list[str]], list[str]]:
+def without_files(extra: set[Path]) -> Callable[[str, list[str]], list[str]]:
     """Return what leaves files out of a copy that the manifest does not know."""
     return lambda folder, names: [name for name in names if Path(folder) / name in extra]
 
 
-def _link_or_copy(source: str, target: str) -> str:
+def link_or_copy(source: str, target: str) -> str:
     """Give a file a second name instead of copying gigabytes, where the file system can."""
     try:
         os.link(source, target)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 FAULTS = Path(__file__).parents[2] / "faults.py"
-KINDS = ("sigkill", "ingest", "replace", "replace_without_swap", "corpus")
-FULL = ("full_ingest", "full_replace", "full_corpus")
+KINDS = ("sigkill", "ingest", "replace", "change", "replace_without_swap", "corpus")
+FULL = ("full_ingest", "full_replace", "full_change", "full_corpus")
 
 
 def run(root: Path, step: int, n_full: int) -> dict:
