@@ -163,8 +163,8 @@ def about(info: CheckpointInfo) -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=64, ttl=600)
-def _report(slide_id: str, created: str, model: str, *, ignore_case: bool) -> CoverageReport:
-    del created  # part of the key only: a slide that is read anew is another one
+def _report(slide_id: str, version: str, model: str, *, ignore_case: bool) -> CoverageReport:
+    del version  # part of the key only: a slide that is read anew is another one
     return services().coverage_report(slide_id, model, ignore_case=ignore_case)
 
 
@@ -191,7 +191,7 @@ def coverage(info: CheckpointInfo, slides: Sequence[SlideMeta]) -> None:
         help="Cd3e (mouse) then counts as CD3E (human), which assumes that they are orthologues.",
     )
     with errors_shown():
-        report = _report(slide_id, by_id[slide_id].created, info.id, ignore_case=folded)
+        report = _report(slide_id, by_id[slide_id].version, info.id, ignore_case=folded)
         _covered(report, f"{slide_id}-{info.id}")
 
 

@@ -23,7 +23,7 @@ def _cached(
 
 
 def _estimate(request: GenePairRequest) -> GenePairEstimate:
-    created = tuple(services().slide(slide_id).meta.created for slide_id in request.slide_ids)
+    created = tuple(services().slide(slide_id).meta.version for slide_id in request.slide_ids)
     with st.spinner("Counting cells and replicates …"):
         return _cached(request.model_dump_json(), created, request)
 

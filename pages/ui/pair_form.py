@@ -40,7 +40,7 @@ def _where(slides: Sequence[SlideMeta]) -> list[str]:
 
 
 def _names(slide_ids: Sequence[str], groupby: str) -> tuple[str, ...]:
-    created = tuple(services().slide(slide_id).meta.created for slide_id in slide_ids)
+    created = tuple(services().slide(slide_id).meta.version for slide_id in slide_ids)
     return _cached_names(tuple(slide_ids), groupby, created)
 
 

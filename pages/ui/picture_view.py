@@ -49,7 +49,7 @@ def show(
             "This browser offers no WebGL, so the server draws the cells; images, outlines and "
             "single transcripts need a browser with it."
         )
-    picture = _picture(meta.slide_id, str(meta.created), colour)
+    picture = _picture(meta.slide_id, meta.version, colour)
     chart = st.plotly_chart(
         _figure(picture, rois, drawn_polygon(key, meta.slide_id)),
         key=f"picture-{meta.slide_id}",

@@ -53,7 +53,7 @@ class SlideView:
             "name": meta.name,
             "technology": meta.technology,
             "simulated": meta.simulated,
-            "version": meta.created,
+            "version": meta.version,
             "bounds_um": list(meta.bounds_um),
             "n_cells": meta.n_cells,
             "n_cells_kept": meta.n_cells_kept,
