@@ -47,6 +47,7 @@ def screen(  # noqa: PLR0913 - one parameter per option
     null_checkpoint: options.NullCheckpoint = None,
     ligand_receptor: options.LigandReceptor = None,
     gene_set_files: options.GeneSetFiles = None,
+    liana: options.Liana = False,
     figures: options.Figures = True,
     shards: options.Shards = None,
     workers: options.Workers = 0,
@@ -65,7 +66,7 @@ def screen(  # noqa: PLR0913 - one parameter per option
     values |= {"radius_um": radius_um, "max_pairs_per_unit": max_pairs_per_unit, "seed": seed}
     values |= {"min_support": min_support, "null_runs": null_runs}
     values |= {"null_checkpoint_id": null_checkpoint, "allow_simulated": allow_simulated}
-    values |= {"ligand_receptor": _absolute(ligand_receptor)}
+    values |= {"ligand_receptor": _absolute(ligand_receptor), "liana": liana}
     values |= {"gene_set_files": [str(path.resolve()) for path in gene_set_files or ()]}
     values |= {"regions_geojson": _read_text(roi), "versus_geojson": _read_text(versus)}
     engine = (workers, scheduler, {"GPU": 1.0} if gpu_workers else {})
@@ -117,6 +118,8 @@ def _say_screen(view: ScreenView, out: Path) -> None:
     if sets is not None:
         why = sets["not_computed"] or f"{sets['significant']:,} with q < 0.05"
         say(f"Gene sets: {sets['tested']:,} tested, {why}. {sets['pointer'] or ''}".rstrip())
+    if view.info["request"]["liana"]:
+        say(info["liana"]["sentence"] if "liana" in info else info["not_computed"]["liana"] + ".")
     if "agreement" in info:
         say(info["agreement"]["sentence"])
     flagged = view.table["spillover"].eq(other=True).fillna(value=False).astype(bool)

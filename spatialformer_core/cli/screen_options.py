@@ -61,6 +61,10 @@ LigandReceptor = Annotated[
 GeneSetFiles = Annotated[
     list[Path] | None, typer.Option("--gmt", help="Gene sets to compare with; may be repeated.")
 ]
+Liana = Annotated[
+    bool,
+    typer.Option("--liana", help="Rank beside liana's CellPhoneDB, CellChat and Moran scores."),
+]
 Figures = Annotated[bool, typer.Option(help="Draw the figures into the folder.")]
 Shards = Annotated[int | None, typer.Option(help="Parts that the work is cut into.")]
 Workers = Annotated[int, typer.Option(help="Local processes; 0: this one.")]

@@ -215,27 +215,61 @@ def enrichment(
         }
     if not is_known.any():
         return info
-    axes = _Axes.of(table, same_type=same_type)
     for name, column in (("interaction", "epsilon"), ("effect", "d_diff")):
-        strength = table[column].abs().rank(pct=True).to_numpy(np.float64)
-        found = matched_mean(
-            without_trend(axes.grid(strength), *axes.measures),
-            axes.grid(is_known.astype(np.float64)) > 0,
-            axes.strata,
-            symmetric=same_type,
-            n_random=_N_RANDOM,
-            seed=seed,
-        )
-        info["tests"][name] = {
-            "mean_rank": round(float(strength[is_known].mean()), 4),
-            "adjusted": round(found.observed, 4),
-            "random": round(found.expected, 4),
-            "random_sd": round(found.sd, 4),
-            "p": found.p if has_p else None,
-            "smallest_p": found.smallest_p,
-            "n_random": found.n_random,
-        }
+        strength = table[column].abs().to_numpy(np.float64)
+        test = against_like_pairs(table, strength, is_known, same_type=same_type, seed=seed)
+        info["tests"][name] = {**test, "p": test["p"] if has_p else None}
     return info
+
+
+def against_like_pairs(
+    table: pd.DataFrame,
+    strength: DoubleArray,
+    is_known: BoolArray,
+    *,
+    same_type: bool,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return how known pairs rank by a strength, beside pairs of genes of like expression and rank.
+
+    Parameters
+    ----------
+    table
+        A screen's table.
+    strength
+        Of each row, whatever is asked about; NaN where there is none.
+    is_known
+        The rows asked about.
+    same_type, seed
+        As in `enrichment`.
+
+    Returns
+    -------
+    dict
+        ``mean_rank`` (0 to 1) of the known pairs; ``adjusted``, the same less what expression and
+        rank predict; ``random`` and ``random_sd`` of matched random sets; ``p``, one-sided.
+    """
+    import pandas as pd
+
+    axes = _Axes.of(table, same_type=same_type)
+    rank = pd.Series(strength).rank(pct=True).to_numpy(np.float64)
+    found = matched_mean(
+        without_trend(axes.grid(rank), *axes.measures),
+        axes.grid(is_known.astype(np.float64)) > 0,
+        axes.strata,
+        symmetric=same_type,
+        n_random=_N_RANDOM,
+        seed=seed,
+    )
+    return {
+        "mean_rank": round(float(np.nanmean(rank[is_known])), 4),
+        "adjusted": round(found.observed, 4),
+        "random": round(found.expected, 4),
+        "random_sd": round(found.sd, 4),
+        "p": found.p,
+        "smallest_p": found.smallest_p,
+        "n_random": found.n_random,
+    }
 
 
 @dataclass(frozen=True, slots=True)

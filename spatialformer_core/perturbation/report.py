@@ -65,7 +65,7 @@ ONE_DONOR = "describes this section only"
 """What one donor's table, plot and file says in every row."""
 
 TABLE, CSV, FACTS, NOTES = "pairs.parquet", "pairs.csv", "screen.json", "NOTES.txt"
-CELL_PAIRS, GENE_SETS = "cell_pairs.parquet", "gene_sets"
+CELL_PAIRS, GENE_SETS, LIANA = "cell_pairs.parquet", "gene_sets", "liana"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,15 @@ class ScreenResult:
         The cell pairs, `interpret.cell_pairs`.
     enriched
         Gene sets, `enrichment.COLUMNS`; None if none were given.
+    liana
+        Ranks beside liana's, `liana_ranks.liana_ranks`; None where liana was not asked.
     """
 
     table: pd.DataFrame
     info: dict[str, Any]
     pairs: pd.DataFrame | None = None
     enriched: pd.DataFrame | None = None
+    liana: pd.DataFrame | None = None
 
 
 def write_result(result: ScreenResult, folder: Path) -> None:
@@ -102,10 +105,11 @@ def write_result(result: ScreenResult, folder: Path) -> None:
         result.table.to_csv(stream, index=False)
     if result.pairs is not None:
         _write_table(result.pairs, folder / CELL_PAIRS, marks)
-    if result.enriched is not None:
-        _write_table(result.enriched, folder / f"{GENE_SETS}.parquet", marks)
-        with files.atomic_write(folder / f"{GENE_SETS}.csv", "w") as stream:
-            result.enriched.to_csv(stream, index=False)
+    for beside, name in ((result.enriched, GENE_SETS), (result.liana, LIANA)):
+        if beside is not None:
+            _write_table(beside, folder / f"{name}.parquet", marks)
+            with files.atomic_write(folder / f"{name}.csv", "w") as stream:
+                beside.to_csv(stream, index=False)
     files.write_json(folder / FACTS, result.info)
     with files.atomic_write(folder / NOTES, "w") as stream:
         stream.write("\n\n".join([*marks.split("\n"), result.info["methods"]]) + "\n")
@@ -134,7 +138,9 @@ def read_result(folder: Path) -> ScreenResult:
     for name in (TABLE, FACTS):
         if not (folder / name).is_file():
             raise SpatialFormerError("This is no result of a screen.", where=f"{name} is missing")
-    optional = (folder / CELL_PAIRS, folder / f"{GENE_SETS}.parquet")
-    pairs, enriched = (pd.read_parquet(path) if path.is_file() else None for path in optional)
+    optional = (CELL_PAIRS, f"{GENE_SETS}.parquet", f"{LIANA}.parquet")
+    beside = [
+        pd.read_parquet(folder / name) if (folder / name).is_file() else None for name in optional
+    ]
     table = pd.read_parquet(folder / TABLE)
-    return ScreenResult(table, files.read_json(folder / FACTS), pairs, enriched)
+    return ScreenResult(table, files.read_json(folder / FACTS), *beside)

@@ -81,6 +81,8 @@ class ScreenRequest(FrozenModel):
         Path of a ligand-receptor table, or ``liana`` for the one of the installed liana.
     gene_set_files
         Paths of gene-set libraries (GMT) that the results are compared with.
+    liana
+        Rank the gene pairs beside liana's scores of the same cells, where liana is installed.
     """
 
     slide_ids: tuple[str, ...] = Field(min_length=1, max_length=256)
@@ -111,6 +113,7 @@ class ScreenRequest(FrozenModel):
     null_runs: int = Field(default=0, ge=0, le=100)
     ligand_receptor: str | None = Field(default=None, min_length=1, max_length=4096)
     gene_set_files: tuple[str, ...] = Field(default=(), max_length=32)
+    liana: bool = False
 
     @model_validator(mode="after")
     def _check_distances(self) -> Self:

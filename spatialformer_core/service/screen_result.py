@@ -18,6 +18,7 @@ from spatialformer_core.perturbation.interpret import compare_checkpoints, compa
 from spatialformer_core.perturbation.ligand_receptor import LigandReceptors, read_ligand_receptors
 from spatialformer_core.progress import Cancel, Progress, silent, staged
 from spatialformer_core.service.checkpoints import find_checkpoint
+from spatialformer_core.service.screen_liana import with_liana
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,7 @@ def complete(
     progress: Progress = silent,
     cancel: Cancel,
 ) -> tuple[ScreenResult, pd.DataFrame | None]:
-    """Return the result beside known pairs, gene sets and other checkpoints.
+    """Return the result beside known pairs, gene sets, liana's scores and other checkpoints.
 
     The other checkpoints carry out the same screen, one after the other in this process.
 
@@ -72,6 +73,7 @@ def complete(
         d_diff epsilon q epsilon_q``); None without other checkpoints.
     """
     result = compare_with_known(result, request, references.known, references.libraries)
+    result = with_liana(result, store, request, cancel)
     plain = request.model_copy(update={"null_runs": 0})
     null_id = request.null_checkpoint_id
     n_runs = len(request.agreement_ids) + (null_id is not None)
