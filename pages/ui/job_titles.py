@@ -18,6 +18,8 @@ KINDS = {
     "screen": "perturbation screen",
     "gene-pairs": "gene pairs",
     "spillover": "spillover",
+    "colocalise": "neighbours",
+    "embed": "embedding",
     "evaluate": "evaluation",
 }
 
@@ -46,6 +48,24 @@ def _spillover(params: dict[str, Any]) -> str:
     return f"Spillover by {params.get('groupby')} · {params.get('slide_id')}"
 
 
+def _cells(params: dict[str, Any]) -> str:
+    return str(params.get("slide_id") or "cells of a file")
+
+
+def _colocalise(params: dict[str, Any]) -> str:
+    types = params.get("query_types") or ()
+    asked = f" of {', '.join(types[:2])}{' …' if len(types) > 2 else ''}" if types else ""
+    regions = len(params.get("roi_ids") or ())
+    where = f" · {plural(regions, 'region')}" if regions else ""
+    near = f" · {params.get('radius_um', 30):g} µm" if params.get("slide_id") else ""
+    return f"Neighbours{asked} · {_cells(params)}{where} · {params.get('checkpoint_id')}{near}"
+
+
+def _embed(params: dict[str, Any]) -> str:
+    masked = " · meta masked" if params.get("meta") == "masked" else ""
+    return f"Embedding · {_cells(params)} · {params.get('checkpoint_id')}{masked}"
+
+
 def _ingest(params: dict[str, Any]) -> str:
     return f"Reading {params.get('name', 'slide')}"
 
@@ -55,6 +75,8 @@ _TITLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "screen": _screen,
     "gene-pairs": _gene_pairs,
     "spillover": _spillover,
+    "colocalise": _colocalise,
+    "embed": _embed,
 }
 
 
@@ -70,6 +92,8 @@ def result_link(job: Job) -> None:
         query, page, label = {"screen": job.id}, "pages/perturbation.py", "Open the screen"
     elif job.kind == "gene-pairs":
         query, page, label = {"pairs": job.id}, "pages/gene_pairs.py", "Open the gene pairs"
+    elif job.kind == "colocalise":
+        query, page, label = {"neighbours": job.id}, "pages/neighbours.py", "Open the neighbours"
     elif job.kind == "spillover":
         query = {"slide": str(job.params.get("slide_id"))}
         page, label = "pages/slides.py", "Open the slide's quality control"

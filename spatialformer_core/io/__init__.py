@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from spatialformer_core.io.h5ad import read_expression
+from spatialformer_core.io.h5ad import read_expression, read_overview
 from spatialformer_core.io.records import (
     CellTable,
     Expression,
     Groups,
     ImageSource,
+    Overview,
     Polygons,
     SourceData,
     Transcripts,
@@ -19,9 +20,11 @@ __all__ = [
     "Expression",
     "Groups",
     "ImageSource",
+    "Overview",
     "Polygons",
     "SourceData",
     "Transcripts",
     "read_expression",
+    "read_overview",
     "read_source",
 ]

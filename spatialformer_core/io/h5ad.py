@@ -30,6 +30,7 @@ from spatialformer_core.io.records import (
     Expression,
     Groups,
     ImageSource,
+    Overview,
     SourceData,
     Transcripts,
 )
@@ -130,11 +131,28 @@ def read_expression(path: Path) -> Expression:
     """
     with _opened(path) as file:
         found, gene, _ = _expression(file, path)
-        obs = file["obs"]
-        placed = "spatial" in file.get("obsm", ()) or {"x_centroid", "y_centroid"} <= set(obs)
-        xy = _coordinates(file, len(found.cell_ids), 1.0, path) if placed else None
+        xy = _coordinates(file, len(found.cell_ids), 1.0, path) if _is_placed(file) else None
     ids = None if found.gene_ids is None else tuple(np.array(found.gene_ids)[gene].tolist())
     return replace(found, counts=found.counts[:, gene], gene_ids=ids, xy_um=xy)
+
+
+def read_overview(path: Path) -> Overview:
+    """Read what an AnnData file holds without its matrix: how many cells, which groupings.
+
+    Raises
+    ------
+    SpatialFormerError
+        If it is no AnnData file, is refused by the guard, or repeats ids.
+    """
+    with _opened(path) as file:
+        obs = file["obs"]
+        n_cells = len(check_ids(read_texts(_column(obs, index_name(obs), path), path), path.name))
+        groups = {name: found.categories for name, found in _groups(obs, n_cells, path).items()}
+        return Overview(n_cells, groups, _is_placed(file))
+
+
+def _is_placed(file: Any) -> bool:
+    return "spatial" in file.get("obsm", ()) or {"x_centroid", "y_centroid"} <= set(file["obs"])
 
 
 @contextlib.contextmanager

@@ -36,6 +36,25 @@ class Groups:
 
 
 @dataclass(frozen=True, slots=True)
+class Overview:
+    """What an AnnData file holds.
+
+    Attributes
+    ----------
+    n_cells
+        Its cells.
+    groups
+        Names of the groups of each grouping.
+    has_coordinates
+        Whether its cells have a place.
+    """
+
+    n_cells: int
+    groups: dict[str, tuple[str, ...]]
+    has_coordinates: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Polygons:
     """One outline per cell, ragged, in slide order; a cell without outline has an empty row.
 

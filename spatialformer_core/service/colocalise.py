@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spatialformer_core import files
 from spatialformer_core.arrays import BoolArray
@@ -24,7 +24,12 @@ from spatialformer_core.service.model_cells import (
     shown_to,
     write_table,
 )
-from spatialformer_core.service.training_cells import exposure, took_part
+from spatialformer_core.service.query_cells import (
+    exposed,
+    in_regions,
+    of_types,
+    require_queries,
+)
 from spatialformer_core.slides import SlideStore
 
 if TYPE_CHECKING:
@@ -51,10 +56,16 @@ class ColocaliseRequest(ModelCellsRequest):
         ``held_out``: only cells that the checkpoint was neither trained nor selected on, with a
         prior of type pairs learnt on those that it was. ``all``: all that pass quality control.
         ``auto``: held out where the slide took part in training and its blocks are known.
+    roi_ids
+        Saved regions of the slide whose cells ask; none: the whole slide. Candidates lie anywhere.
+    query_types
+        Types that ask; none: all.
     """
 
     groupby: str | None = Field(default=None, min_length=1, max_length=128)
     cells: Literal["auto", "all", "held_out"] = "auto"
+    roi_ids: tuple[str, ...] = Field(default=(), max_length=200)
+    query_types: tuple[str, ...] = Field(default=(), max_length=1_000)
     k: int = Field(default=20, ge=1, le=10_000)
     threshold: float | None = Field(default=None, ge=0, le=1)
     n_queries: int = Field(default=2_000, ge=1, le=1_000_000)
@@ -64,6 +75,12 @@ class ColocaliseRequest(ModelCellsRequest):
     n_far: int = Field(default=300, ge=0, le=100_000)
     n_sample: int = Field(default=2_000, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _regions_lie_on_slides(self) -> ColocaliseRequest:
+        if self.roi_ids and self.slide_id is None:
+            raise ValueError("regions lie on a slide")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +93,8 @@ class ColocalisationView:
         As in `inference.type_tables.TypeTables`, with a column ``candidates``: ``slide``,
         ``reach``, or ``cells`` for dissociated ones.
     edges
-        Single neighbours of some cells: ``cell_id neighbour_id score predicted true`` and, with
-        coordinates, ``x_um y_um neighbour_x_um neighbour_y_um distance_um``.
+        Single neighbours of some cells: ``cell_id neighbour_id type neighbour_type score predicted
+        true`` and, with coordinates, ``x_um y_um neighbour_x_um neighbour_y_um distance_um``.
     info
         See ``colocalisation.json``.
     """
@@ -130,7 +147,7 @@ def run_colocalisation(
     loaded, data = shown_to(cells, checkpoint, request)
     check(cancel)
     settings = _settings(request)
-    subject, exposed = _subject(cells, data.cells, loaded, (request, groupby))
+    subject, words = _subject(cells, data.cells, loaded, (request, groupby))
     result = colocalise(
         subject,
         make_scorer(loaded),
@@ -139,11 +156,10 @@ def run_colocalisation(
         cancel=cancel,
     )
     facts = provenance(cells, loaded, data, request) | colocalisation_facts(result, settings)
-    facts |= {"groupby": groupby, "exposure": exposed}
+    facts |= {"groupby": groupby, "exposure": words}
     tables = joined_tables(result)
-    view = ColocalisationView(
-        tables["pairs"], tables["types"], tables["differences"], _edges(cells, result), facts
-    )
+    edges = _edges(cells, result, subject)
+    view = ColocalisationView(tables["pairs"], tables["types"], tables["differences"], edges, facts)
     for name, frame in zip((PAIRS, TYPES, DIFFERENCES, EDGES), _frames(view), strict=True):
         write_table(out / name, frame)
     files.write_json(out / FACTS, facts)
@@ -202,7 +218,7 @@ def _subject(
     request, groupby = asked
     groups = cells.group(groupby)
     names, types = typed(groups.categories, np.asarray(groups.codes, np.int64))
-    held_out, seen, exposed = _exposure(cells, loaded, request)
+    held_out, seen, words = _exposure(cells, loaded, request)
     eligible = cells.passes_qc & held_out
     learnt = cells.passes_qc & seen
     prior = None
@@ -213,53 +229,53 @@ def _subject(
         types=types,
         type_names=names,
         eligible=eligible,
-        may_ask=eligible,
+        may_ask=_may_ask(cells, request, groupby, eligible),
         xy_um=cells.xy_um,
         counts=cells.counts,
         prior=prior,
     )
-    return subject, exposed
+    return subject, words
 
 
 def _exposure(
     cells: ModelCells, loaded: Checkpoint, request: ColocaliseRequest
 ) -> tuple[BoolArray, BoolArray, str]:
     """Return which cells take part, which the checkpoint has seen, and that in a sentence."""
+    if cells.slide is not None:
+        found = exposed(cells.slide, loaded.provenance, loaded.name, request.cells)
+        return found.may_ask[cells.order], found.seen[cells.order], found.words
+    if request.cells == "held_out":
+        raise SpatialFormerError(
+            "Nobody can tell which cells of a file a checkpoint has seen.",
+            where=cells.name,
+            fix="Ask about all cells, or ingest the slide.",
+        )
     every = np.ones(len(cells.cell_ids), np.bool_)
-    if cells.slide is None:
-        if request.cells == "held_out":
-            raise SpatialFormerError(
-                "Nobody can tell which cells of a file a checkpoint has seen.",
-                where=cells.name,
-                fix="Ask about all cells, or ingest the slide.",
-            )
-        return every, ~every, "A file: whether the checkpoint has seen its cells is not known."
-    known = exposure(cells.slide, loaded.provenance)
-    if known is not None and not took_part(cells.slide, loaded.provenance):
-        return every, ~every, "The slide took no part in training."
-    if known is None:
-        if request.cells == "held_out":
-            raise SpatialFormerError(
-                f"Nobody can tell which cells of slide {cells.name!r} checkpoint {loaded.name!r} "
-                "has seen.",
-                fix="Ask about all cells; the figures then flatter the model.",
-            )
-        return every, ~every, "Which cells the checkpoint has seen is not known; it may flatter."
-    seen, held_out = (mask[cells.order] for mask in (known.seen, known.held_out))
-    if request.cells == "all":
-        share = float(seen[cells.passes_qc].mean())
-        return every, seen, f"The checkpoint has seen {share:.0%} of these cells: it flatters."
-    return held_out, seen, "Cells of the test blocks only: the checkpoint has seen none of them."
+    return every, ~every, "A file: whether the checkpoint has seen its cells is not known."
 
 
-def _edges(cells: ModelCells, result: Colocalisation) -> pd.DataFrame:
+def _may_ask(
+    cells: ModelCells, request: ColocaliseRequest, groupby: str, eligible: BoolArray
+) -> BoolArray:
+    """Return the eligible cells in the regions and of the types asked about, shape ``(n,)``."""
+    chosen = eligible & of_types(cells.group(groupby), request.query_types, cells.name)
+    if cells.slide is not None:
+        chosen &= in_regions(cells.slide, request.roi_ids)[cells.order]
+    require_queries(chosen, cells.name)
+    return chosen
+
+
+def _edges(cells: ModelCells, result: Colocalisation, subject: Subject) -> pd.DataFrame:
     import pandas as pd
 
     edges = result.edges
+    types = np.array(subject.type_names, dtype=object)[subject.types]
     frame = pd.DataFrame(
         {
             "cell_id": cells.cell_ids[edges.query],
             "neighbour_id": cells.cell_ids[edges.cell],
+            "type": types[edges.query],
+            "neighbour_type": types[edges.cell],
             "score": edges.score,
             "predicted": edges.is_predicted,
             "true": edges.is_true,

@@ -1,0 +1,80 @@
+"""The choice of a checkpoint, with what has to be known before it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages.ui.session import services
+
+if TYPE_CHECKING:
+    from spatialformer_core.service import CheckpointInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A checkpoint, and whether one of simulated tissue is wanted all the same."""
+
+    info: CheckpointInfo
+    allow_simulated: bool
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether it reads both cells together: a thousand times slower per pair."""
+        return self.info.architecture != "two-tower"
+
+
+def _label(info: CheckpointInfo) -> str:
+    origin = " · simulated tissue" if info.simulated else ""
+    return f"{info.name} ({info.architecture}, {info.preset}{origin})"
+
+
+def _rank(info: CheckpointInfo, slide_id: str | None, *, is_simulated: bool) -> tuple[bool, ...]:
+    """Sort models of the same kind of tissue first, then those that know the slide, then fast."""
+    return (
+        info.simulated != is_simulated,
+        slide_id not in info.trained_on,
+        info.architecture != "two-tower",
+    )
+
+
+def choose(key: str, slide_id: str | None, *, is_simulated: bool) -> ModelChoice | None:
+    """Draw the choice of a model; None where there is none, or none that is accepted yet.
+
+    Parameters
+    ----------
+    key
+        Prefix of the session keys.
+    slide_id
+        The slide that it will read; None for a file.
+    is_simulated
+        Whether these cells are simulated.
+    """
+    models = {info.id: info for info in services().checkpoints()}
+    if not models:
+        st.warning("No checkpoint is here. Train one, or put its folder into `checkpoints/`.")
+        return None
+    order = sorted(models, key=lambda i: _rank(models[i], slide_id, is_simulated=is_simulated))
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    chosen = left.selectbox(
+        "Model (checkpoint)",
+        order,
+        format_func=lambda i: _label(models[i]),
+        key=f"{key}-checkpoint-{slide_id}",
+        help="The network that reads the cells' genes. Two towers are fast; a cross-encoder reads "
+        "both cells of each pair together and takes about a thousand times longer per pair.",
+    )
+    info = models[chosen]
+    with right.popover("Card", icon=":material/description:", width="stretch"):
+        st.markdown(info.card or "This checkpoint has no card.")
+    if not info.simulated or is_simulated:
+        return ModelChoice(info, allow_simulated=False)
+    st.warning(
+        "This model was trained on simulated tissue only. What it says of measured cells means "
+        "nothing biological, so it is refused unless you insist; every output is then marked.",
+        icon=":material/warning:",
+    )
+    allowed = st.checkbox("Use it all the same", key=f"{key}-allow-simulated-{chosen}")
+    return ModelChoice(info, allow_simulated=True) if allowed else None
