@@ -6,28 +6,63 @@ a data route from the request itself, so that both come to the same owner.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 from starlette.requests import HTTPConnection
+from streamlit import config
 from streamlit.auth_util import (
     get_cookie_with_chunks,
     get_origin_from_redirect_uri,
     get_secrets_auth_section,
 )
+from streamlit.runtime.secrets import secrets_singleton
 from streamlit.web.server.server_util import get_cookie_secret
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
+from spatialformer_core.errors import SpatialFormerError
+
 _ID_DIGITS = 32
 
 
+@functools.cache
+def _seen() -> threading.Event:
+    return threading.Event()
+
+
 def login_is_configured() -> bool:
-    """Tell whether ``.streamlit/secrets.toml`` has an ``[auth]`` section."""
-    return bool(get_secrets_auth_section())
+    """Tell whether ``.streamlit/secrets.toml`` has an ``[auth]`` section.
+
+    Once it had one the login stays in force until the server ends: a file that breaks while it is
+    edited reads like one without the section, and must not open the doors.
+    """
+    if get_secrets_auth_section():
+        _seen().set()
+    return _seen().is_set()
+
+
+def check_secrets() -> None:
+    """Refuse to start with a secrets file that cannot be read: it may be the one with the login.
+
+    Raises
+    ------
+    SpatialFormerError
+        Names the file.
+    """
+    for path in config.get_option("secrets.files"):
+        if Path(path).is_file() and not secrets_singleton.load_if_toml_exists():
+            raise SpatialFormerError(
+                "The secrets file cannot be read, and it may hold the login.",
+                where=str(path),
+                fix="Mend its TOML, or take it away.",
+            )
 
 
 def owner_id(claims: Mapping[str, Any]) -> str | None:

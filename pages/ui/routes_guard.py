@@ -7,7 +7,9 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from pages.ui import identity
 from pages.ui.routes_auth import HEADER, owner_of
+from pages.ui.session import services
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import view
 from spatialformer_core.service.view import SlideView
@@ -26,7 +28,9 @@ def guarded(handler: Handler) -> Callable[[Request], Response]:
 
     def answer(request: Request) -> Response:
         slide_id = request.path_params["slide"]
-        if owner_of(request.headers.get(HEADER, ""), slide_id) is None:
+        owner = owner_of(request.headers.get(HEADER, ""), slide_id)
+        # Also whose browser it is: a token that was copied or outlived its sign-out opens nothing.
+        if owner is None or owner != visitor(request):
             return PlainTextResponse("The access to this slide has expired.", 403)
         try:
             return handler(request, view.open_view(slide_id))
@@ -34,6 +38,11 @@ def guarded(handler: Handler) -> Callable[[Request], Response]:
             return PlainTextResponse(error.message, 404)
 
     return answer
+
+
+def visitor(request: Request) -> str | None:
+    """Return whose browser sent a request, None if nobody is signed in there."""
+    return identity.owner_of_request(request, services().config.default_owner)
 
 
 def binary(body: bytes | None, headers: dict[str, str]) -> Response:

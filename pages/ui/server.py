@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+from pages.ui import identity
 from pages.ui.session import services
 
 
@@ -40,6 +41,7 @@ async def lifespan(_app: Any) -> AsyncIterator[dict[str, Any]]:
 
     Jobs run in a worker process of their own and outlive the server, so nothing is stopped here.
     """
+    identity.check_secrets()
     _answer_at_once()
     _resume_jobs()
     yield {}

@@ -58,7 +58,9 @@ class OneTile:
 
 
 @pytest.fixture
-def client(monkeypatch):
+def client(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPATIALFORMER_HOME", str(tmp_path))
+
     def open_view(slide_id):
         if slide_id != "lung":
             raise SpatialFormerError(f"There is no slide {slide_id!r}.")
@@ -70,7 +72,7 @@ def client(monkeypatch):
 
 
 def get(client, path, slide="lung", token=None):
-    token = routes.mint_token("ada", slide) if token is None else token
+    token = routes.mint_token("local", slide) if token is None else token
     return client.get(f"/sf/v1/{slide}/{path}", headers={routes_auth.HEADER: token})
 
 
@@ -165,35 +167,39 @@ def test_without_a_token_nothing_is_told(client, path, token):
 
 
 def test_a_token_opens_one_slide_only(client):
-    other = routes.mint_token("ada", "kidney")
+    other = routes.mint_token("local", "kidney")
     assert get(client, "points.bin", token=other).status_code == 403
     # Whether another slide exists is not told either.
     assert get(client, "info.json", slide="nobody", token=other).status_code == 403
 
 
+def test_a_token_of_somebody_else_is_refused(client):
+    assert get(client, "points.bin", token=routes.mint_token("bob", "lung")).status_code == 403
+
+
 def test_a_changed_token_is_refused(client):
-    token = routes.mint_token("ada", "lung")
+    token = routes.mint_token("local", "lung")
     changed = ("B" if token[0] == "A" else "A") + token[1:]
     assert get(client, "points.bin", token=changed).status_code == 403
 
 
 def test_a_token_in_the_address_is_ignored(client):
-    token = routes.mint_token("ada", "lung")
+    token = routes.mint_token("local", "lung")
     assert client.get(f"/sf/v1/lung/points.bin?token={token}").status_code == 403
 
 
 def test_tokens_expire(client, monkeypatch):
-    token = routes.mint_token("ada", "lung")
+    token = routes.mint_token("local", "lung")
     assert get(client, "points.bin", token=token).status_code == 200
     monkeypatch.setattr(routes_auth, "MAX_AGE_S", -1)
     assert get(client, "points.bin", token=token).status_code == 403
 
 
 def test_a_token_stays_the_same_for_a_rerun_and_tells_its_owner():
-    token = routes.mint_token("ada", "lung")
-    assert routes.mint_token("ada", "lung") == token
+    token = routes.mint_token("local", "lung")
+    assert routes.mint_token("local", "lung") == token
     assert routes.mint_token("bob", "lung") != token
-    assert routes_auth.owner_of(token, "lung") == "ada"
+    assert routes_auth.owner_of(token, "lung") == "local"
     assert routes_auth.owner_of(token, "kidney") is None
 
 
