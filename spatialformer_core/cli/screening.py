@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from spatialformer_core.service import ScreenRequest, ScreenView, Services
 
 _MAX_BYTES = 8_000_000
-_MIN_GMT = 3
 
 
 def carried_out(  # noqa: PLR0913 - the options that say how, not what
@@ -78,26 +77,27 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def named_genes(text: str | None) -> tuple[str, ...]:
-    """Return genes from ``A,B,C``, or from a file with one per line.
+    """Return genes from ``A,B,C``, or from a file, see `gene_lists.genes_of`.
 
     Raises
     ------
     SpatialFormerError
         If there are none.
     """
+    from spatialformer_core.service.gene_lists import genes_of
+
     if text is None:
         return ()
     path = Path(text)
     is_file = "," not in text and path.is_file()
-    parts = _lines(path) if is_file else text.split(",")
-    genes = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    genes = genes_of(_text(path) if is_file else text)
     if not genes:
         raise SpatialFormerError("--genes names no gene.", where=text[:200])
     return genes
 
 
 def named_sets(path: Path | None) -> dict[str, list[str]]:
-    """Return gene sets from a GMT file (name, description, genes) or JSON ``{name: [genes]}``.
+    """Return gene sets from JSON ``{name: [genes]}`` or lines, see `gene_lists.sets_of`.
 
     Raises
     ------
@@ -105,6 +105,7 @@ def named_sets(path: Path | None) -> dict[str, list[str]]:
         If the file is missing, too large, or neither.
     """
     from spatialformer_core import files
+    from spatialformer_core.service.gene_lists import sets_of
 
     if path is None:
         return {}
@@ -113,25 +114,15 @@ def named_sets(path: Path | None) -> dict[str, list[str]]:
         if not isinstance(value, dict):
             raise SpatialFormerError("Gene sets must be {name: [genes]}.", where=str(path))
         return value
-    found = {}
-    for line in _lines(path):
-        parts = [part.strip() for part in line.split("\t")]
-        if len(parts) < _MIN_GMT:
-            raise SpatialFormerError(
-                "A line of the gene sets has fewer than three columns.",
-                where=f"{path}: {line[:60]!r}",
-                fix="GMT: name, description, then the genes, separated by tabs.",
-            )
-        found[parts[0]] = [part for part in parts[2:] if part]
-    return found
+    return sets_of(_text(path))
 
 
-def _lines(path: Path) -> list[str]:
+def _text(path: Path) -> str:
     if not path.is_file():
         raise SpatialFormerError("The file does not exist.", where=str(path))
     if path.stat().st_size > _MAX_BYTES:
         raise SpatialFormerError(f"The file is larger than {_MAX_BYTES:,} bytes.", where=str(path))
     try:
-        return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        return path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise SpatialFormerError("The file is no text.", where=str(path)) from error

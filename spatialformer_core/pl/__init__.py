@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from spatialformer_core.pl.canvas import save
+from spatialformer_core.pl.canvas import as_bytes, save
+from spatialformer_core.pl.examples import example_cells
 from spatialformer_core.pl.screen import (
     screen_figures,
     screen_heatmap,
@@ -13,6 +14,8 @@ from spatialformer_core.pl.screen import (
 )
 
 __all__ = [
+    "as_bytes",
+    "example_cells",
     "save",
     "screen_figures",
     "screen_heatmap",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -62,14 +63,34 @@ def save(figure: Figure, path: Path) -> None:
     SpatialFormerError
         For another ending.
     """
+    content = as_bytes(figure, path.suffix)
+    with files.atomic_write(path) as stream:
+        stream.write(content)
+
+
+def as_bytes(figure: Figure, suffix: str) -> bytes:
+    """Return a figure as the content of a file.
+
+    Parameters
+    ----------
+    figure
+        A matplotlib figure.
+    suffix
+        ``.svg``, ``.png`` or ``.pdf``.
+
+    Raises
+    ------
+    SpatialFormerError
+        For another ending.
+    """
     import matplotlib as mpl
 
-    if path.suffix not in _FORMATS:
-        raise SpatialFormerError(
-            f"Figures are written as {', '.join(_FORMATS)}, not {path.suffix!r}.", where=path.name
-        )
+    if suffix not in _FORMATS:
+        raise SpatialFormerError(f"Figures are written as {', '.join(_FORMATS)}, not {suffix!r}.")
     # Text stays text: it can be searched, and edited in a drawing program.
     style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "spatialformer"}
     dates: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with mpl.rc_context(style), files.atomic_write(path) as stream:
-        figure.savefig(stream, format=path.suffix[1:], dpi=_DPI, metadata=dates.get(path.suffix))
+    content = io.BytesIO()
+    with mpl.rc_context(style):
+        figure.savefig(content, format=suffix[1:], dpi=_DPI, metadata=dates.get(suffix))
+    return content.getvalue()

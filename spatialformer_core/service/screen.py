@@ -32,6 +32,7 @@ from spatialformer_core.service.checkpoints import checkpoint_folder
 from spatialformer_core.service.screen_regions import regions_of, versus_of
 from spatialformer_core.service.screen_result import (
     complete,
+    read_agreement,
     read_references,
     write_agreement,
     write_figures,
@@ -66,10 +67,18 @@ class _MeasuredRates(FrozenModel):
 
 @dataclass(frozen=True, slots=True)
 class ScreenView:
-    """A finished screen for a page: the table and the facts (see ``screen.json``)."""
+    """A finished screen for a page: the table, the facts (``screen.json``) and what is beside.
+
+    ``pairs`` are the cell pairs, ``enriched`` the gene sets, ``liana`` the ranks beside liana's,
+    ``agreement`` the table of all checkpoints; None where there are none.
+    """
 
     table: pd.DataFrame
     info: dict[str, Any]
+    pairs: pd.DataFrame | None = None
+    enriched: pd.DataFrame | None = None
+    liana: pd.DataFrame | None = None
+    agreement: pd.DataFrame | None = None
 
 
 def estimate_screen(store: SlideStore, request: ScreenRequest) -> ScreenEstimate:
@@ -143,7 +152,7 @@ def run_screen_request(
     from spatialformer_core.service.screen_work import Execution, make_farm, prepare
 
     execution = execution or Execution()
-    references = read_references(request)
+    references = read_references(request, store.root.parent)
     progress(0.0, 1.0, "Reading the checkpoint and the slide")
     ready = prepare(store, request, checkpoint, cancel)
     slides, tissues = ready.slides, ready.tissues
@@ -192,7 +201,8 @@ def screen_result(folder: Path) -> ScreenView:
         If the folder holds none.
     """
     result = read_result(folder)
-    return ScreenView(result.table, result.info)
+    beside = (result.pairs, result.enriched, result.liana, read_agreement(folder))
+    return ScreenView(result.table, result.info, *beside)
 
 
 def make_tissue(

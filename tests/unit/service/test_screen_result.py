@@ -12,7 +12,7 @@ from spatialformer_core import files
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.perturbation import ScreenRequest
 from spatialformer_core.service.screen import estimate_screen, run_screen_request
-from spatialformer_core.service.screen_result import example_pairs
+from spatialformer_core.service.screen_examples import example_pairs
 from spatialformer_core.slides import SlideStore, ingest
 
 N_GENES = 14
@@ -153,16 +153,16 @@ def test_examples_of_a_row_carry_both_genes_with_their_transcripts(store, screen
     cell_type = np.array(slide.group("cell_type").categories)[slide.group("cell_type").codes]
     copies = []
     for pair in examples:
-        assert (cell_type[pair.cell_left], cell_type[pair.cell_right]) == ("A", "B")
-        apart = np.subtract(*slide.xy_um[[pair.cell_left, pair.cell_right]])
-        assert np.hypot(*apart) <= 30
-        for cell, gene, places in (
-            (pair.cell_left, row.gene_left, pair.left_um),
-            (pair.cell_right, row.gene_right, pair.right_um),
-        ):
-            assert len(places) == slide.counts[cell, slide.genes.index(gene)] > 0
-            assert np.abs(places[:, :2] - slide.xy_um[cell]).max() <= 3.1
-        copies.append(min(len(pair.left_um), len(pair.right_um)))
+        assert (cell_type[pair.left.row], cell_type[pair.right.row]) == ("A", "B")
+        assert pair.distance_um <= 30
+        for cell in (pair.left, pair.right):
+            assert cell.cell_id == slide.cell_ids[cell.row]
+            assert cell.outline_um is None
+            for gene, places in ((row.gene_left, cell.first_um), (row.gene_right, cell.second_um)):
+                assert len(places) == slide.counts[cell.row, slide.genes.index(gene)]
+                assert np.abs(places[:, :2] - cell.xy_um).max(initial=0) <= 3.1
+        copies.append(min(len(pair.left.first_um), len(pair.right.second_um)))
+    assert copies[-1] > 0
     assert copies == sorted(copies, reverse=True)
     assert example_pairs(store, out, ("ABSENT", "GENE00")) == []
 
