@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.ui import cards, composition, rois, slide_cards, tissue_view, view_link
+from pages.ui import cards, colour_choice, composition, rois, slide_cards, tissue_view, view_link
 from pages.ui.session import (
     current_slide,
     errors_shown,
@@ -88,7 +88,7 @@ def main() -> None:
         view_link.keep_for(meta.slide_id)
         look_at(meta.slide_id)
         with right:
-            colour = tissue_view.choose_colour(meta)
+            colour = colour_choice.choose_colour(meta)
         with beside:
             genes = tissue_view.choose_genes(meta)
         with st.container(horizontal=True, vertical_alignment="center"):

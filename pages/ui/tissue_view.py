@@ -37,39 +37,6 @@ def choose_slide(slides: Sequence[SlideMeta], wanted: str | None) -> SlideMeta:
     return by_id[chosen]
 
 
-def choose_colour(meta: SlideMeta) -> str:
-    """Draw the colour choice; return it as the viewer reads it (``group:KEY``, ``gene:NAME``)."""
-    kinds = [*(["Cell type"] if meta.group_keys else []), "Gene", "Plain"]
-    genes = services().slide(meta.slide_id).genes
-    linked, name = view_link.colour(meta, genes) or (None, None)
-    left, right = st.columns([1.1, 1])
-    kind = left.segmented_control(
-        "Colour cells by",
-        kinds,
-        default="Gene" if linked == "gene" else kinds[0],
-        required=True,
-        key=f"colour-kind-{meta.slide_id}",
-        width="stretch",
-    )
-    if kind == "Cell type":
-        keys = list(meta.group_keys)
-        shown = name if linked == "group" else meta.default_group
-        first = keys.index(shown) if shown in keys else 0
-        key = right.selectbox("Grouping", keys, index=first, key=f"colour-group-{meta.slide_id}")
-        return f"group:{key}"
-    if kind == "Gene":
-        gene = right.selectbox(
-            "Gene",
-            genes,
-            index=genes.index(name) if linked == "gene" and name else None,
-            placeholder="Type a gene symbol",
-            key=f"colour-gene-{meta.slide_id}",
-            help="Counts per cell, 0 in grey. All genes of the slide's panel are listed.",
-        )
-        return f"gene:{gene}" if gene else "none"
-    return "none"
-
-
 def choose_genes(meta: SlideMeta) -> list[str]:
     """Draw the choice of genes whose transcripts are shown in the picture."""
     if not meta.has_transcripts:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages.ui.session import linked
 from spatialformer_core.service.view import MAX_GENES
+from spatialformer_core.service.view_colours import VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,9 +41,19 @@ def view(meta: SlideMeta) -> dict[str, float] | None:
 
 
 def colour(meta: SlideMeta, genes: Sequence[str]) -> tuple[str, str] | None:
-    """Return ``("group", key)`` or ``("gene", symbol)`` of the link if the slide has it."""
+    """Return kind and name of the link's colour (``("gene", symbol)``) if the slide has it.
+
+    A job's result (``("result", "job/column")``) is checked where its name is looked up.
+    """
     kind, _, name = (linked("colour") or "").partition(":")
-    known = {"group": meta.group_keys, "gene": genes}.get(kind, ())
+    if kind == "pair":
+        pair = name.split(",")
+        return (kind, name) if len(set(pair)) == 2 and set(pair) <= set(genes) else None
+    if kind == "result" and name:
+        return kind, name
+    known: Sequence[str] = {"group": meta.group_keys, "gene": genes, "value": tuple(VALUES)}.get(
+        kind, ()
+    )
     return (kind, name) if name in known else None
 
 

@@ -53,6 +53,55 @@ def read_alignment(path: Path, folder: Path) -> Alignment:
     return Alignment(_matrix(rows, path))
 
 
+def parse_alignment(text: str, name: str) -> Alignment:
+    """Read an alignment from text, as `read_alignment` does from a file.
+
+    Raises
+    ------
+    SpatialFormerError
+        As `read_alignment`; ``name`` says where.
+    """
+    if len(text) > _MAX_BYTES:
+        raise SpatialFormerError("The alignment is too large.", where=name, fix=_MATRIX_WANTED)
+    rows = [[value.strip() for value in row] for row in csv.reader(text.splitlines()) if row]
+    if rows and set(KEYPOINT_COLUMNS) & set(rows[0]):
+        return _fit(rows, Path(name))
+    return Alignment(_matrix(rows, Path(name)))
+
+
+def fit_keypoints(points: DoubleArray, name: str) -> Alignment:
+    """Fit the affine matrix to pairs of points by least squares.
+
+    Parameters
+    ----------
+    points
+        ``(fixed x, fixed y, moving x, moving y)``, shape ``(n, 4)``; the matrix leads from moving
+        to fixed, and the distance of the fit is in units of fixed.
+    name
+        What is placed, for the message.
+
+    Raises
+    ------
+    SpatialFormerError
+        If a number is not finite, or there are not three points off one line on both sides.
+    """
+    fixed, moving = points[:, :2], points[:, 2:]
+    if not np.isfinite(points).all() or _is_flat(fixed) or _is_flat(moving):
+        raise SpatialFormerError(
+            f"{len(points)} keypoints do not place the image.", name, _KEYPOINTS_WANTED
+        )
+    # Around the middle, in units of the spread: pixel coordinates of a whole slide are large.
+    centre, spread = moving.mean(axis=0), float(moving.std())
+    design = np.column_stack([(moving - centre) / spread, np.ones(len(points))])
+    solved = np.linalg.lstsq(design, fixed, rcond=None)[0]
+    matrix = np.eye(3)
+    matrix[:2, :2] = solved[:2].T / spread
+    matrix[:2, 2] = solved[2] - matrix[:2, :2] @ centre
+    residual = design @ solved - fixed
+    rms = float(np.sqrt(np.mean(np.sum(residual**2, axis=1))))
+    return Alignment(matrix, rms if len(points) > MIN_KEYPOINTS else None)
+
+
 def read_affine(path: Path, folder: Path) -> DoubleArray:
     """Read the 3x3 alignment that Xenium Explorer writes (H&E pixel to morphology pixel).
 
@@ -125,21 +174,7 @@ def _fit(rows: list[list[str]], path: Path) -> Alignment:
         )
     picked = [[row[header.index(name)] for name in KEYPOINT_COLUMNS] for row in body]
     points = np.array(_numbers(picked, path, _KEYPOINTS_WANTED), np.float64).reshape(-1, 4)
-    fixed, moving = points[:, :2], points[:, 2:]
-    if not np.isfinite(points).all() or _is_flat(fixed) or _is_flat(moving):
-        raise SpatialFormerError(
-            f"{len(points)} keypoints do not place the image.", path.name, _KEYPOINTS_WANTED
-        )
-    # Around the middle, in units of the spread: pixel coordinates of a whole slide are large.
-    centre, spread = moving.mean(axis=0), float(moving.std())
-    design = np.column_stack([(moving - centre) / spread, np.ones(len(points))])
-    solved = np.linalg.lstsq(design, fixed, rcond=None)[0]
-    matrix = np.eye(3)
-    matrix[:2, :2] = solved[:2].T / spread
-    matrix[:2, 2] = solved[2] - matrix[:2, :2] @ centre
-    residual = design @ solved - fixed
-    rms = float(np.sqrt(np.mean(np.sum(residual**2, axis=1))))
-    return Alignment(matrix, rms if len(points) > MIN_KEYPOINTS else None)
+    return fit_keypoints(points, path.name)
 
 
 def _is_flat(points: DoubleArray) -> bool:

@@ -92,15 +92,16 @@ def image_kind(path: Path, folder: Path) -> ImageKind:
     return "he" if is_rgb(path, folder) else "stain"
 
 
-def he_source(image: Path, affine: Path, morphology_um: float) -> ImageSource:
+def he_source(image: Path, affine: Path, morphology: float | DoubleArray) -> ImageSource:
     """Place an H&E image by its alignment.
 
     Parameters
     ----------
     affine
         CSV that maps H&E pixels to morphology pixels: a 3x3 matrix or keypoints.
-    morphology_um
-        Size of a morphology pixel.
+    morphology
+        Size of a morphology pixel in um; or the 3x3 matrix from its pixels to um, where the
+        morphology image does not begin at the slide's origin.
 
     Raises
     ------
@@ -112,8 +113,10 @@ def he_source(image: Path, affine: Path, morphology_um: float) -> ImageSource:
             "An H&E image with three 8-bit colours is expected.", where=image.name
         )
     found = read_alignment(affine, affine.parent)
-    rms_um = None if found.rms_px is None else found.rms_px * morphology_um
-    um_from_px = scale(morphology_um) @ found.matrix
+    base = scale(morphology) if isinstance(morphology, float) else morphology
+    side_um = math.sqrt(abs(float(np.linalg.det(base[:2, :2]))))
+    rms_um = None if found.rms_px is None else found.rms_px * side_um
+    um_from_px = base @ found.matrix
     return ImageSource("he", "he", (image,), um_from_px, alignment_rms_um=rms_um)
 
 
@@ -146,4 +149,4 @@ def placed_he(image: Path, affine: Path | None, others: list[ImageSource]) -> Im
             where=image.name,
             fix="Add the morphology image as an OME-TIFF that states its pixel size.",
         )
-    return he_source(image, affine, float(stain.um_from_px[0, 0]))
+    return he_source(image, affine, np.asarray(stain.um_from_px, np.float64))

@@ -22,6 +22,7 @@ from spatialformer_core.io.records import Nuclei
 from spatialformer_core.service.palette import UNASSIGNED, group_colours
 from spatialformer_core.slides import Polygons, Slide, SlideStore
 from spatialformer_core.slides.meta import Bounds
+from spatialformer_core.slides.placing import placed_images
 from spatialformer_core.slides.tiles import image_tile_jpeg
 
 MAX_GENES = 6
@@ -66,7 +67,7 @@ class SlideView:
             "has_transcripts": meta.has_transcripts,
             "density_bins_um": list(self.slide.density_bins_um),
             "groups": list(self.slide.group_keys),
-            "images": [image.model_dump(mode="json") for image in meta.images],
+            "images": [image.model_dump(mode="json") for image in placed_images(self.slide)],
         }
 
     def points(self) -> bytes:

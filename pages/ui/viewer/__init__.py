@@ -8,7 +8,10 @@ from pages.ui.viewer.component import (
     drawn_polygon,
     forget_drawing,
     keep_drawing,
+    keep_images,
+    keep_points,
     parse_event,
+    set_points,
     tissue_viewer,
 )
 
@@ -18,6 +21,9 @@ __all__ = [
     "drawn_polygon",
     "forget_drawing",
     "keep_drawing",
+    "keep_images",
+    "keep_points",
     "parse_event",
+    "set_points",
     "tissue_viewer",
 ]

@@ -18,6 +18,9 @@ import streamlit as st
 from pages.ui.viewer.bundle import PREFIX, bundle_url
 
 HEIGHT_PX = 640
+MAX_PAIRS = 60
+"""Pairs of points for one image; the browser sets no more."""
+
 MAX_VERTICES = 2000
 """The browser simplifies what is drawn to 500 vertices; more than this is no drawing of ours."""
 
@@ -41,7 +44,8 @@ export default function (component) {
 """
 
 Point = tuple[float, float]
-EventKind = Literal["roi", "clear", "select", "no-webgl"]
+Pair = tuple[float, float, float, float]
+EventKind = Literal["roi", "clear", "select", "keypoints", "no-webgl"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +56,21 @@ class ViewerEvent:
     ----------
     kind
         ``roi``: a region was drawn; ``clear``: the drawn region was discarded; ``select``: a named
-        region was clicked (or, with ``roi_id`` None, released); ``no-webgl``: the browser cannot
-        draw the tissue.
+        region was clicked (or, with ``roi_id`` None, released); ``keypoints``: pairs of points
+        that place an image changed; ``no-webgl``: the browser cannot draw the tissue.
     polygon
         Vertices in um, open ring, empty unless ``kind`` is ``roi``.
     roi_id
         Region of ``select``; with ``roi`` the saved region whose corners were moved, if any.
+    image, pairs
+        Of ``keypoints``: the image, and ``(x_px, y_px, x_um, y_um)`` of each pair.
     """
 
     kind: EventKind
     polygon: tuple[Point, ...] = ()
     roi_id: str | None = None
+    image: str | None = None
+    pairs: tuple[Pair, ...] = ()
 
 
 @functools.cache
@@ -114,6 +122,8 @@ def tissue_viewer(
         "genes": list(genes),
         "rois": [dict(roi) for roi in rois],
         "draft": st.session_state.get(_draft_key(key, slide_id)),
+        "keypoints": st.session_state.get(_points_key(key, slide_id)),
+        "images": st.session_state.get(_images_key(key, slide_id)),
         "view": None if view is None else dict(view),
         "height": HEIGHT_PX,
     }
@@ -148,12 +158,41 @@ def forget_drawing(key: str, slide_id: str) -> None:
         st.session_state[draft_key] = {"seq": draft["seq"], "polygon": None}
 
 
+def set_points(key: str, slide_id: str) -> tuple[str, list[Pair]] | None:
+    """Return the image and the pairs of points that are set for it, None without any."""
+    points = st.session_state.get(_points_key(key, slide_id))
+    if not points or not points["pairs"]:
+        return None
+    return points["image"], [(a, b, c, d) for a, b, c, d in points["pairs"]]
+
+
+def keep_points(key: str, slide_id: str, image: str, pairs: Sequence[Sequence[float]]) -> None:
+    """Give the viewer other pairs of points than were set in it; none takes them away."""
+    kept = [[float(value) for value in pair] for pair in pairs]
+    # Later than anything that the browser may have sent.
+    points = {"seq": time.time_ns() // 1_000_000, "image": image, "pairs": kept}
+    st.session_state[_points_key(key, slide_id)] = points
+
+
+def keep_images(key: str, slide_id: str, images: Sequence[Mapping[str, Any]]) -> None:
+    """Tell a viewer that has its slide loaded already how the images lie since now."""
+    st.session_state[_images_key(key, slide_id)] = [dict(image) for image in images]
+
+
 def _ignore() -> None:
     """Stand in for the change callback that the component's state needs to exist."""
 
 
 def _draft_key(key: str, slide_id: str) -> str:
     return f"{key}:draft:{slide_id}"
+
+
+def _images_key(key: str, slide_id: str) -> str:
+    return f"{key}:images:{slide_id}"
+
+
+def _points_key(key: str, slide_id: str) -> str:
+    return f"{key}:points:{slide_id}"
 
 
 def _take_event(key: str, slide_id: str) -> ViewerEvent | None:
@@ -176,6 +215,9 @@ def _take_event(key: str, slide_id: str) -> ViewerEvent | None:
             "polygon": polygon,
             "of": event.roi_id,
         }
+    if event is not None and event.kind == "keypoints":
+        points = {"seq": seq, "image": event.image, "pairs": [list(p) for p in event.pairs]}
+        st.session_state[_points_key(key, slide_id)] = points
     return event
 
 
@@ -192,6 +234,8 @@ def parse_event(raw: Mapping[str, Any]) -> ViewerEvent | None:
         return ViewerEvent("no-webgl")
     if kind == "select":
         return ViewerEvent("select", roi_id=_text(raw.get("roi_id")))
+    if kind == "keypoints":
+        return _parse_points(raw)
     polygon = _parse_polygon(raw.get("polygon")) if kind == "roi" else ()
     return ViewerEvent("roi", polygon, _text(raw.get("roi_id"))) if polygon else None
 
@@ -212,6 +256,17 @@ def _parse_polygon(value: Any) -> tuple[Point, ...]:
             return ()
         points.append((float(x), float(y)))
     return tuple(points)
+
+
+def _parse_points(raw: Mapping[str, Any]) -> ViewerEvent | None:
+    image, pairs = _text(raw.get("image")), raw.get("pairs")
+    if image is None or not isinstance(pairs, list) or len(pairs) > MAX_PAIRS:
+        return None
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 4 or not all(map(_is_number, pair)):
+            return None
+    parsed = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in pairs)
+    return ViewerEvent("keypoints", image=image, pairs=parsed)
 
 
 def _is_number(value: Any) -> bool:

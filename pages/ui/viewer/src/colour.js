@@ -45,56 +45,86 @@ export function rampGradient(ramp) {
   return `linear-gradient(to right, ${stops.join(', ')})`;
 }
 
-/** Look-up table code -> [r, g, b, share of full opacity]; hidden groups have none. */
-function groupTable(header, hidden) {
-  const table = header.colours.map((hex, code) => [...parseHex(hex), hidden.has(code) ? 0 : 1]);
-  return { table, other: [...parseHex(header.unassigned), hidden.has(-1) ? 0 : 0.6] };
+const NO_CODE = 65_536;
+
+/** Colours of codes, [r, g, b, share of full opacity in 255ths] each; the last is of cells without a code. */
+class Table {
+  constructor(size) {
+    this.size = size;
+    this.rgba = new Uint8Array(4 * (size + 1));
+  }
+
+  set(code, [r, g, b], share) {
+    this.rgba.set([r, g, b, Math.round(255 * share)], 4 * (code < 0 ? this.size : code));
+  }
 }
 
-function geneTable(header, dark) {
+/** Groups that are hidden have no opacity; those that only fill the picture have little. */
+function groupTable(header, hidden) {
+  const table = new Table(header.categories.length);
+  const faint = new Set(header.faint);
+  header.colours.forEach((hex, code) => table.set(code, parseHex(hex), hidden.has(code) ? 0 : faint.has(code) ? FAINT_ZERO : 1));
+  table.set(-1, parseHex(header.unassigned), hidden.has(-1) ? 0 : 0.6);
+  return table;
+}
+
+/** Value of a code: counts of a gene begin at zero. */
+export const valueOf = (header, code) => (header.offset ?? 0) + code * header.scale;
+
+function valueTable(header, { low, high, hide }, dark) {
   const ramp = expressionRamp(dark);
   const zero = dark ? NOTHING.dark : NOTHING.light;
-  const table = [];
-  for (let code = 0; code < 256; code += 1) {
-    const t = Math.min(1, (code * header.scale) / header.high);
-    table.push(code === 0 ? [...zero, FAINT_ZERO] : [...ramp[Math.round(255 * t)], 1]);
+  const gene = header.kind === 'gene';
+  const table = new Table(gene ? 256 : 65_535);
+  const span = Math.max(high - low, 1e-12);
+  for (let code = 0; code < table.size; code += 1) {
+    const value = valueOf(header, code);
+    if (gene && code === 0) table.set(code, zero, hide && low > 0 ? 0 : FAINT_ZERO);
+    else table.set(code, ramp[Math.round(255 * Math.min(1, Math.max(0, (value - low) / span)))], hide && value < low ? 0 : 1);
   }
-  return { table, other: [...zero, FAINT_ZERO] };
+  table.set(-1, zero, hide ? 0 : FAINT_ZERO);
+  return table;
 }
 
 /**
  * Colour of each cell, RGBA, in slide order.
  * A cell that fails QC is drawn fainter, or not at all.
  */
-export function cellColours(colouring, passes, { hidden, showFailing, dark }) {
+export function cellColours(colouring, passes, { hidden, range, showFailing, dark }) {
   const n = passes.length;
   const rgba = new Uint8Array(4 * n);
-  const plain = dark ? [140, 170, 180] : [70, 110, 125];
-  const lookUp = !colouring ? { table: [], other: [...plain, 1] }
+  const plain = new Table(0);
+  plain.set(-1, dark ? [140, 170, 180] : [70, 110, 125], 1);
+  const table = !colouring ? plain
     : colouring.header.kind === 'group' ? groupTable(colouring.header, hidden)
-      : geneTable(colouring.header, dark);
+      : valueTable(colouring.header, range, dark);
+  const failing = showFailing ? FAINT_QC : 0;
   for (let i = 0; i < n; i += 1) {
-    const colour = (colouring && lookUp.table[colouring.codes[i]]) || lookUp.other;
-    const share = passes[i] ? 1 : showFailing ? FAINT_QC : 0;
-    rgba[4 * i] = colour[0];
-    rgba[4 * i + 1] = colour[1];
-    rgba[4 * i + 2] = colour[2];
-    rgba[4 * i + 3] = 255 * colour[3] * share;
+    const code = colouring ? colouring.codes[i] : NO_CODE;
+    const at = 4 * Math.min(code, table.size);
+    rgba[4 * i] = table.rgba[at];
+    rgba[4 * i + 1] = table.rgba[at + 1];
+    rgba[4 * i + 2] = table.rgba[at + 2];
+    rgba[4 * i + 3] = table.rgba[at + 3] * (passes[i] ? 1 : failing);
   }
   return rgba;
 }
 
-/** Order in which to draw: cells that express the gene lie on top. null: slide order. */
+/** Order in which to draw: cells with most of it lie on top. null: slide order. */
 export function drawOrder(colouring) {
-  if (!colouring || colouring.header.kind !== 'gene') return null;
+  if (!colouring || (colouring.header.kind === 'group' && !colouring.header.ordered)) return null;
   const { codes } = colouring;
-  const at = new Uint32Array(257);
-  for (const code of codes) at[code + 1] += 1;
-  for (let code = 0; code < 256; code += 1) at[code + 1] += at[code];
+  // 255 copies of a gene are a number, not a missing one.
+  const none = colouring.header.kind === 'gene' ? -1 : colouring.none;
+  const rank = (code) => (code === none ? 0 : code + 1);
+  const at = new Uint32Array(NO_CODE + 2);
+  for (const code of codes) at[rank(code) + 1] += 1;
+  for (let code = 0; code <= NO_CODE; code += 1) at[code + 1] += at[code];
   const order = new Uint32Array(codes.length);
   for (let i = 0; i < codes.length; i += 1) {
-    order[at[codes[i]]] = i;
-    at[codes[i]] += 1;
+    const place = rank(codes[i]);
+    order[at[place]] = i;
+    at[place] += 1;
   }
   return order;
 }

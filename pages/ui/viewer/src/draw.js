@@ -5,6 +5,7 @@ import { crossesItself, ringArea, simplify, trimOvershoot } from './geometry.js'
 const MOST_VERTICES = 500;
 const CLOSE_PX = 9;
 const LEAST_AREA_PX = 30;
+export const DRAWING = new Set(['lasso', 'polygon', 'rectangle']);
 
 /** Turns pointer events on the canvas into outlines. */
 export class DrawingTools {
@@ -22,7 +23,7 @@ export class DrawingTools {
     this.cursor = null;
     this.dragging = false;
     const listen = (type, handler) => box.addEventListener(type, (event) => {
-      if (this.tool !== 'pan' && this.tool !== 'edit' && (this.dragging || this.onCanvas(event))) handler(event);
+      if (DRAWING.has(this.tool) && (this.dragging || this.onCanvas(event))) handler(event);
     }, true);
     listen('pointerdown', (event) => this.down(event));
     listen('pointermove', (event) => this.move(event));

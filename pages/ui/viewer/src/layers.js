@@ -24,7 +24,7 @@ function matrixOf(affine) {
 /** um per pixel of an image, whatever its rotation. */
 const scaleOf = ([[a, b], [d, e]]) => Math.sqrt(Math.abs(a * e - b * d));
 
-export function imageLayer({ net, image, channel, opacity, look, onProblem, tileSize }) {
+export function imageLayer({ net, image, channel, opacity, look, onProblem, tileSize, extensions }) {
   const affine = image.um_from_px;
   const name = encodeURIComponent(image.name);
   return new TileLayer({
@@ -40,6 +40,7 @@ export function imageLayer({ net, image, channel, opacity, look, onProblem, tile
     maxRequests: 8,
     maxCacheSize: IMAGE_TILES_KEPT,
     opacity,
+    extensions,
     onTileError: onProblem,
     getTileData: ({ index: { x, y, z }, signal }) => {
       // With a model matrix deck also asks for tiles beside the image.
@@ -62,11 +63,11 @@ export function imageLayer({ net, image, channel, opacity, look, onProblem, tile
         parameters: look ? ADDITIVE : {},
       });
     },
-    updateTriggers: { renderSubLayers: [look] },
+    updateTriggers: { renderSubLayers: [look, extensions] },
   });
 }
 
-export function pointsLayer({ points, radiusUm, leastPx, opacity, visible }) {
+export function pointsLayer({ points, radiusUm, leastPx, opacity, visible, extensions }) {
   return new ScatterplotLayer({
     id: 'cells',
     data: points,
@@ -75,6 +76,7 @@ export function pointsLayer({ points, radiusUm, leastPx, opacity, visible }) {
     radiusMinPixels: leastPx,
     opacity,
     visible,
+    extensions,
     stroked: false,
     pickable: false,
   });
@@ -105,11 +107,12 @@ function tileColours(tile, rgba, paintId) {
   return tile;
 }
 
-export function outlineLayer({ net, info, rgba, paintId, opacity, onLoaded, onProblem }) {
+/** Tiles of outlines; `draw(tile, shared, id)` gives the layers of one. */
+function outlineTiles({ id, path, net, info, opacity, visible, extensions, trigger, onLoaded, onProblem, draw }) {
   const side = info.tile_um;
   const [nx, ny] = info.tiles;
   return new TileLayer({
-    id: 'outlines',
+    id,
     tileSize: side,
     minZoom: 0,
     maxZoom: 0,
@@ -119,33 +122,37 @@ export function outlineLayer({ net, info, rgba, paintId, opacity, onLoaded, onPr
     maxRequests: 6,
     maxCacheSize: OUTLINE_TILES_KEPT,
     opacity,
+    visible,
+    extensions,
     onViewportLoad: onLoaded,
     onTileError: onProblem,
     getTileData: async ({ index: { x, y }, signal }) => {
       if (x < 0 || y < 0 || x >= nx || y >= ny) return null;
-      return decodeOutlines(await net.buffer(`outlines/${x}/${y}.bin`, signal));
+      return decodeOutlines(await net.buffer(`${path}/${x}/${y}.bin`, signal));
     },
     renderSubLayers: (props) => {
       if (!props.data?.n) return null;
-      const tile = tileColours(props.data, rgba, paintId);
-      const common = { length: tile.n, startIndices: tile.startIndices };
-      const shared = { opacity: props.opacity, modelMatrix: props.modelMatrix, positionFormat: 'XY', _pathType: 'loop' };
-      return [
-        new SolidPolygonLayer({
-          ...shared,
-          id: `${props.id}-fill`,
-          data: { ...common, attributes: { getPolygon: { value: tile.xy, size: 2 }, getFillColor: { value: tile.fill, size: 4, normalized: true } } },
-          _normalize: false,
-        }),
-        new PathLayer({
-          ...shared,
-          id: `${props.id}-line`,
-          data: { ...common, attributes: { getPath: { value: tile.xy, size: 2 }, getColor: { value: tile.line, size: 4, normalized: true } } },
-          widthUnits: 'pixels',
-          getWidth: 1.25,
-        }),
-      ];
+      return draw(props.data, { opacity: props.opacity, modelMatrix: props.modelMatrix, extensions, positionFormat: 'XY', _pathType: 'loop' }, props.id);
     },
-    updateTriggers: { renderSubLayers: [paintId] },
+    updateTriggers: { renderSubLayers: [trigger, extensions] },
   });
+}
+
+const ringsOf = (tile, colour, value) => ({ length: tile.n, startIndices: tile.startIndices, attributes: { [colour === 'getFillColor' ? 'getPolygon' : 'getPath']: { value: tile.xy, size: 2 }, ...(value && { [colour]: { value, size: 4, normalized: true } }) } });
+
+export function outlineLayer({ rgba, paintId, ...rest }) {
+  return outlineTiles({ ...rest, id: 'outlines', path: 'outlines', trigger: paintId, draw: (data, shared, id) => {
+    const tile = tileColours(data, rgba, paintId);
+    return [
+      new SolidPolygonLayer({ ...shared, id: `${id}-fill`, data: ringsOf(tile, 'getFillColor', tile.fill), _normalize: false }),
+      new PathLayer({ ...shared, id: `${id}-line`, data: ringsOf(tile, 'getColor', tile.line), widthUnits: 'pixels', getWidth: 1.25 }),
+    ];
+  } });
+}
+
+/** Nuclei: one thin line each, in one colour that stands out from the cells'. */
+export function nucleiLayer({ dark, ...rest }) {
+  return outlineTiles({ ...rest, id: 'nuclei', path: 'nuclei', trigger: dark, draw: (tile, shared, id) => (
+    new PathLayer({ ...shared, id: `${id}-line`, data: ringsOf(tile, 'getColor', null), getColor: dark ? [235, 240, 255, 210] : [25, 30, 70, 210], widthUnits: 'pixels', getWidth: 1 })
+  ) });
 }

@@ -2,35 +2,40 @@
 
 import { NOTHING, expressionRamp, rampGradient } from './colour.js';
 import { count, h, short } from './dom.js';
+import { Range } from './range.js';
 
 const FILTER_FROM = 16;
 
 export class Legend {
-  /** `change(hidden)` is called with the set of hidden codes (-1: unassigned). */
+  /** `change({hidden})` is called with the set of hidden codes (-1: unassigned), `change({range})` with values. */
   constructor(change) {
     this.change = change;
+    this.range = new Range((range) => change({ range }));
     this.element = h('div', { class: 'section legend' });
     this.hidden = new Set();
   }
 
-  show(colouring, hidden, dark) {
+  show(colouring, { hidden, range }, dark) {
     this.hidden = hidden;
     this.colouring = colouring;
     this.filter = '';
     if (!colouring) this.element.replaceChildren();
-    else if (colouring.header.kind === 'gene') this.showRamp(colouring.header, dark);
-    else this.showGroups(colouring.header);
+    else if (colouring.header.kind === 'group') this.showGroups(colouring.header);
+    else this.showRamp(colouring.header, range, dark);
   }
 
-  showRamp(header, dark) {
+  showRamp(header, range, dark) {
     const zero = dark ? NOTHING.dark : NOTHING.light;
+    const gene = header.kind === 'gene';
+    const title = gene ? h('em', {}, header.gene) : h('span', {}, header.name);
+    const empty = gene ? 'No cell has a transcript of this gene.' : 'It is not known of any cell of this slide.';
     this.element.replaceChildren(
-      h('div', { class: 'head' }, h('em', {}, header.gene), h('span', { class: 'number' }, `${count(header.n_positive)} cells`)),
+      h('div', { class: 'head' }, title, h('span', { class: 'number' }, `${count(gene ? header.n_positive : header.n_known)} cells`)),
       h('div', { class: 'ramp-row' },
-        h('span', { class: 'zero', style: `background: rgb(${zero.join(' ')})` }),
+        gene ? h('span', { class: 'zero', title: 'no transcript', style: `background: rgb(${zero.join(' ')})` }) : null,
         h('span', { class: 'ramp', style: `background: ${rampGradient(expressionRamp(dark))}` })),
-      h('div', { class: 'ticks' }, h('span', {}, '0'), h('span', { class: 'one' }, '1'), h('span', {}, header.max > header.high ? `≥ ${short(header.high)}` : short(header.high))),
-      h('p', { class: 'note' }, header.max > 0 ? `${header.unit}; highest ${count(header.max)}` : 'No cell has a transcript of this gene.'));
+      ...((gene ? header.n_positive : header.n_known) ? this.range.controls(header, range) : []),
+      h('p', { class: 'note' }, header.max > 0 || header.n_known ? `${header.unit || header.name}; highest ${count(+header.max.toPrecision(4))}` : empty));
   }
 
   showGroups(header) {
@@ -46,7 +51,8 @@ export class Legend {
           h('button', { type: 'button', class: 'link', onclick: () => this.set(new Set()) }, 'All'),
           h('button', { type: 'button', class: 'link', onclick: () => this.set(new Set(every)) }, 'None'))),
       ...(search ? [search] : []),
-      h('ul', { class: 'groups' }, ...this.rows.map((entry) => entry.element)));
+      h('ul', { class: 'groups' }, ...this.rows.map((entry) => entry.element)),
+      ...(header.note ? [h('p', { class: 'note' }, header.note)] : []));
     this.mark();
   }
 
@@ -72,7 +78,7 @@ export class Legend {
   set(hidden) {
     this.hidden = hidden;
     this.mark();
-    this.change(hidden);
+    this.change({ hidden });
   }
 
   mark() {

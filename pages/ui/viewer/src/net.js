@@ -20,6 +20,13 @@ const sentence = (status) => {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Address of the codes that a colour (`group:KEY`, `pair:A,B`, `result:JOB/COLUMN` ...) is made of. */
+export function codesPath(colour) {
+  const [kind, name] = [colour.slice(0, colour.indexOf(':')), colour.slice(colour.indexOf(':') + 1)];
+  if (kind === 'pair') return `pair.bin?genes=${name.split(',').map(encodeURIComponent).join(',')}`;
+  return `${kind}/${name.split('/').map(encodeURIComponent).join('/')}.bin`;
+}
+
 /** Requests of one slide. The token may change (it is renewed hourly); addresses do not. */
 export class Net {
   constructor(base) {
@@ -66,6 +73,11 @@ export class Net {
   async bitmap(path, signal) {
     const response = await this.request(path, signal);
     return createImageBitmap(await response.blob());
+  }
+
+  /** Codes of a colour; those of a pair change once its co-occurrence is measured. */
+  codes(path) {
+    return path.startsWith('pair.bin') ? this.buffer(path) : this.remembered(path);
   }
 
   /** As `buffer`, remembered: switching back to a colour asks the server nothing. */

@@ -12,7 +12,7 @@ export class Panel {
   /** `change(patch)` is called with the settings that the user changed. */
   constructor(change) {
     this.change = change;
-    this.legend = new Legend((hidden) => change({ hidden }));
+    this.legend = new Legend(change);
     this.genes = new Genes(change);
     this.layers = h('div', { class: 'section layers' });
     this.toggle = h('button', { type: 'button', class: 'panel-toggle', icon: ICONS.layers, 'aria-label': 'Layers and legend', 'data-tip': 'Layers and legend', onclick: () => change({ panel: !this.open }) });
@@ -55,6 +55,7 @@ export class Panel {
       slider('Opacity', settings.cellOpacity, (cellOpacity) => this.change({ cellOpacity })),
       failing ? check(`Failing QC, fainter (${count(failing)})`, settings.showFailing, (showFailing) => this.change({ showFailing }), 'Cells below the slide\'s QC thresholds are not analysed; they count for density and composition.') : null,
       info.has_polygons ? check('Outlines when near', settings.outlines, (outlines) => this.change({ outlines })) : null,
+      info.has_nuclei ? check('Nuclei when near', settings.nuclei, (nuclei) => this.change({ nuclei })) : null,
       nRegions ? check(`Regions (${nRegions})`, settings.regions, (regions) => this.change({ regions })) : null);
   }
 }

@@ -16,12 +16,15 @@ export function settingsOf(slide, wide) {
       cellOpacity: 0.85,
       showFailing: true,
       outlines: true,
+      nuclei: true,
+      minimap: true,
       regions: true,
       showTranscripts: true,
       allTranscripts: false,
       hiddenGenes: new Set(),
       transcriptOpacity: 0.9,
       hiddenOf: new Map(),
+      rangeOf: new Map(),
     });
   }
   return KEPT.get(slide);

@@ -4,7 +4,7 @@ import { Deck, OrthographicView } from '@deck.gl/core';
 
 import { lookOf } from './channels.js';
 import { cellColours, drawOrder } from './colour.js';
-import { OUTLINE_ZOOM, imageLayer, outlineLayer, pointsLayer } from './layers.js';
+import { OUTLINE_ZOOM, imageLayer, nucleiLayer, outlineLayer, pointsLayer } from './layers.js';
 
 const MOVING = { scrollZoom: { speed: 0.01, smooth: false }, doubleClickZoom: false, keyboard: false, dragRotate: false };
 /** Share of their opacity that cells keep below a density map: both at full strength hide each other. */
@@ -103,24 +103,28 @@ export class Stage {
     return this.rgba[4 * cell + 3] > 0;
   }
 
-  /** Give deck the layers that the settings ask for. */
-  draw({ net, info, settings, image, transcripts, dimmed }) {
+  /** Give deck the layers that the settings ask for; `parts` is what the alignment check leaves of them. */
+  draw({ net, info, settings, image, transcripts, dimmed, dark, parts }) {
     const shared = { net, onProblem: (error) => this.hooks.onProblem(error) };
     const opacity = settings.cellOpacity * (dimmed ? DIMMED : 1);
-    const layers = image && settings.showImage ? this.imageLayers(image, settings, shared) : [];
+    const layers = image && settings.showImage && parts.image ? this.imageLayers(image, settings, { ...shared, extensions: parts.left }) : [];
     const near = this.near(info, settings);
     if (!near) this.outlinesReady = false;
+    const cut = { extensions: parts.right };
     if (this.points) {
-      layers.push(pointsLayer({ points: this.points, radiusUm: info.cell_radius_um * 0.8, leastPx: leastRadius(this.cells.n), opacity, visible: settings.showCells && !(near && this.outlinesReady) }));
-      if (near) {
-        layers.push(outlineLayer({ ...shared, info, rgba: this.rgba, paintId: this.paintId, opacity, onLoaded: () => this.outlinesLoaded() }));
+      const lines = near && info.has_polygons && settings.outlines;
+      const shown = settings.showCells && parts.cells;
+      layers.push(pointsLayer({ ...cut, points: this.points, radiusUm: info.cell_radius_um * 0.8, leastPx: leastRadius(this.cells.n), opacity, visible: shown && !(lines && this.outlinesReady) }));
+      if (lines) {
+        layers.push(outlineLayer({ ...shared, ...cut, info, rgba: this.rgba, paintId: this.paintId, opacity, visible: shown, onLoaded: () => this.outlinesLoaded() }));
       }
+      if (near && info.has_nuclei && settings.nuclei) layers.push(nucleiLayer({ ...shared, ...cut, info, dark, opacity: 1, visible: parts.cells }));
     }
     this.deck.setProps({ layers: [...layers, ...transcripts] });
   }
 
   near(info, settings) {
-    return info.has_polygons && settings.outlines && settings.showCells && this.camera.state.zoom >= OUTLINE_ZOOM;
+    return (info.has_polygons || info.has_nuclei) && settings.showCells && this.camera.state.zoom >= OUTLINE_ZOOM;
   }
 
   outlinesLoaded() {

@@ -25,14 +25,15 @@ export const STYLE = `
 .toolbar { position: absolute; left: 12px; top: 12px; padding: 4px; display: flex; flex-direction: column; gap: 0; }
 .toolbar .group { display: flex; flex-direction: column; gap: 2px; }
 .toolbar .group + .group { border-top: 1px solid var(--line); margin-top: 4px; padding-top: 4px; }
-.tool { position: relative; width: 32px; height: 32px; padding: 0; border: 0; border-radius: 6px; background: transparent; display: grid; place-items: center; }
+.tool { position: relative; width: 32px; height: 28px; padding: 0; border: 0; border-radius: 6px; background: transparent; display: grid; place-items: center; }
 .tool:hover:not(:disabled) { background: color-mix(in srgb, var(--ink) 8%, transparent); }
 .tool[aria-pressed="true"] { background: var(--accent); color: #fff; }
 .tool::after, .panel-toggle::after { content: attr(data-tip); position: absolute; left: calc(100% + 10px); top: 50%; transform: translateY(-50%); padding: 3px 8px; border-radius: 5px;
   background: var(--ink); color: var(--bg); font-size: 12px; white-space: nowrap; opacity: 0; pointer-events: none; transition: opacity .12s .25s; z-index: 6; }
 .panel-toggle::after { left: auto; right: calc(100% + 10px); }
 .tool:hover::after, .tool:focus-visible::after, .panel-toggle:hover::after, .panel-toggle:focus-visible::after { opacity: 1; }
-.short .tool { width: 28px; height: 26px; }
+.short .tool { width: 28px; height: 20px; }
+.toolbar .group { gap: 1px; }
 
 .panel { position: absolute; right: 12px; top: 12px; bottom: 12px; width: 216px; pointer-events: none; display: flex; flex-direction: column; align-items: flex-end; gap: 6px; }
 .panel > * { pointer-events: auto; }
@@ -73,10 +74,14 @@ export const STYLE = `
 .ramp-row { display: flex; gap: 4px; margin-top: 5px; }
 .ramp { flex: 1; height: 10px; border-radius: 2px; }
 .zero { width: 12px; height: 10px; border-radius: 2px; }
-.ticks { display: flex; gap: 4px; font-variant-numeric: tabular-nums; color: var(--quiet); margin-top: 2px; }
-.ticks span:first-child { width: 12px; text-align: center; }
-.ticks .one { flex: 1; }
 .note { margin: 5px 0 0; color: var(--quiet); }
+.range { position: relative; height: 18px; margin-top: 2px; }
+.range::before { content: ""; position: absolute; left: 0; right: 0; top: 8px; height: 2px; border-radius: 1px; background: var(--line); }
+.range input { position: absolute; inset: 0; width: 100%; height: 18px; margin: 0; background: none; pointer-events: none; appearance: none; -webkit-appearance: none; }
+.range input::-webkit-slider-thumb { pointer-events: auto; appearance: none; -webkit-appearance: none; width: 13px; height: 13px; border-radius: 50%; border: 2px solid var(--accent); background: var(--bg); cursor: ew-resize; }
+.range input::-moz-range-thumb { pointer-events: auto; width: 9px; height: 9px; border-radius: 50%; border: 2px solid var(--accent); background: var(--bg); cursor: ew-resize; }
+.bounds { display: flex; align-items: center; justify-content: space-between; gap: 6px; margin-top: 1px; }
+.bound { width: 66px; font: inherit; color: inherit; background: var(--bg); border: 1px solid var(--line); border-radius: 5px; padding: 1px 4px; font-variant-numeric: tabular-nums; }
 
 .scale { position: absolute; left: 14px; bottom: 11px; display: flex; align-items: flex-end; gap: 14px; pointer-events: none; padding: 4px 9px 5px; border-radius: 6px;
   background: color-mix(in srgb, var(--bg) 78%, transparent); }
@@ -100,6 +105,25 @@ export const STYLE = `
 
 .tooltip { position: absolute; left: 0; top: 0; max-width: 250px; padding: 7px 10px; border-radius: 7px; pointer-events: none; z-index: 7;
   background: var(--bg); border: 1px solid var(--line); box-shadow: 0 3px 14px rgb(0 0 0 / .16); }
+.card { position: absolute; left: 58px; top: 12px; width: 236px; padding: 8px 11px; border-radius: 9px; z-index: 5; user-select: text; -webkit-user-select: text;
+  background: var(--bg); border: 1px solid var(--line); box-shadow: 0 3px 14px rgb(0 0 0 / .16); }
+.card-head { display: flex; align-items: center; gap: 10px; margin-bottom: 3px; }
+.card-head strong { margin-right: auto; }
+.tip-group { display: flex; justify-content: space-between; gap: 10px; }
+.tip-group span:first-child { color: var(--quiet); text-transform: capitalize; }
+.tip-group span:last-child { text-align: right; }
+.minimap { position: absolute; left: 58px; bottom: 48px; border: 1px solid var(--line); border-radius: 7px; overflow: hidden; background: var(--stage); box-shadow: 0 1px 2px rgb(0 0 0 / .05), 0 4px 14px rgb(0 0 0 / .12); cursor: pointer; touch-action: none; }
+.minimap canvas { width: 100%; height: 100%; display: block; }
+.minimap .frame { position: absolute; border: 1.5px solid var(--accent); background: color-mix(in srgb, var(--accent) 12%, transparent); pointer-events: none; box-shadow: 0 0 0 1px color-mix(in srgb, var(--bg) 70%, transparent); }
+.short .minimap { display: none; }
+.curtain { position: absolute; top: 0; bottom: 0; width: 24px; margin-left: -12px; cursor: ew-resize; touch-action: none; z-index: 2; outline: none; }
+.curtain::before { content: ""; position: absolute; left: 11px; top: 0; bottom: 0; width: 2px; background: var(--accent); box-shadow: 0 0 0 1px rgb(255 255 255 / .6); }
+.curtain::after { content: "↔"; position: absolute; left: 0; top: 50%; width: 24px; height: 24px; margin-top: -12px; border-radius: 50%; display: grid; place-items: center; background: var(--accent); color: #fff; font-size: 13px; }
+.curtain:focus-visible::after { box-shadow: 0 0 0 3px var(--bg), 0 0 0 5px var(--accent); }
+line.keypoint { stroke: #ffd400; stroke-width: 2px; paint-order: stroke; filter: drop-shadow(0 0 1px #000); }
+circle.keypoint { fill: none; stroke: #ffd400; stroke-width: 2.5px; filter: drop-shadow(0 0 1px #000); }
+circle.keypoint.to { fill: #ffd400; }
+text.keypoint { fill: #ffd400; stroke: #000; stroke-width: 3px; paint-order: stroke; font: 700 13px var(--st-font, system-ui, sans-serif); }
 .tip-head { display: flex; align-items: center; gap: 7px; }
 .tip-id { color: var(--quiet); font-variant-numeric: tabular-nums; overflow: hidden; text-overflow: ellipsis; }
 .tip-genes { color: var(--quiet); font-style: italic; }

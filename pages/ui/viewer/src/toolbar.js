@@ -9,6 +9,7 @@ const TOOLS = [
   ['polygon', 'Polygon', 'P'],
   ['rectangle', 'Rectangle', 'R'],
   ['edit', 'Move corners', 'E'],
+  ['place', 'Place the image by pairs of points', 'K'],
 ];
 const ACTIONS = [
   ['undo', 'Undo', 'Ctrl+Z'],
@@ -18,6 +19,8 @@ const VIEW = [
   ['plus', 'Zoom in', '+'],
   ['minus', 'Zoom out', '−'],
   ['fit', 'Show the whole slide', '0'],
+  ['compare', 'Check the alignment: swipe, blink', 'A'],
+  ['map', 'Overview', 'M'],
   ['full', 'Full screen', 'F'],
 ];
 const SHARE = [
@@ -44,15 +47,17 @@ export class Toolbar {
       group('Tools', TOOLS, true), group('Drawing', ACTIONS, false), group('View', VIEW, false), group('Share', SHARE, false));
   }
 
-  show({ tool, canEdit, canUndo, canClear }) {
+  show({ tool, canEdit, canPlace, canUndo, canClear }) {
     TOOLS.forEach(([name]) => this.buttons.get(name).setAttribute('aria-pressed', String(name === tool)));
     this.buttons.get('edit').disabled = !canEdit;
+    this.buttons.get('place').disabled = !canPlace;
+    this.buttons.get('compare').disabled = !canPlace;
     this.buttons.get('undo').disabled = !canUndo;
     this.buttons.get('clear').disabled = !canClear;
   }
 }
 
-const KEYS = { l: 'lasso', p: 'polygon', r: 'rectangle', e: 'edit', Escape: 'pan', '+': 'plus', '=': 'plus', '-': 'minus', 0: 'fit', f: 'full', s: 'png', v: 'svg', c: 'link', '?': 'help', z: 'undo', Delete: 'clear', Backspace: 'back' };
+const KEYS = { l: 'lasso', p: 'polygon', r: 'rectangle', e: 'edit', k: 'place', a: 'compare', m: 'map', i: 'inspect', Escape: 'pan', '+': 'plus', '=': 'plus', '-': 'minus', 0: 'fit', f: 'full', s: 'png', v: 'svg', c: 'link', '?': 'help', z: 'undo', Delete: 'clear', Backspace: 'back' };
 const ARROWS = { ArrowLeft: [-80, 0], ArrowRight: [80, 0], ArrowUp: [0, -80], ArrowDown: [0, 80] };
 
 /** What a key means: {press: name}, {pan: [x, y]} or null. Keys typed into fields mean nothing. */

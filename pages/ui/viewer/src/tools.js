@@ -1,5 +1,6 @@
 // What tools, keys and buttons do: drawing, moving corners, undo, moving the view, sharing it.
 
+import { DRAWING } from './draw.js';
 import { exportPicture, linkTo } from './export.js';
 import { polygonsOf } from './geometry.js';
 import { keyMeaning } from './toolbar.js';
@@ -10,10 +11,10 @@ const ADVICE = {
   lasso: 'Drag around the tissue · Esc stops',
   polygon: 'Click corner after corner, double-click closes · Backspace takes one back',
   rectangle: 'Drag from corner to corner · Esc stops',
+  place: '',
   edit: 'Drag a corner, or an edge for a new one · Del takes a corner away · Z undoes · Esc ends',
 };
-const DRAWING = new Set(['lasso', 'polygon', 'rectangle']);
-const KEY_HELP = 'Arrows move · + − zoom · 0 whole slide · L P R draw · E corners · Z undo · Esc stops · S picture · C link · F full screen';
+const KEY_HELP = 'Arrows move · + − zoom · 0 whole slide · L P R draw · E corners · Z undo · I cell in the middle · A alignment · M overview · S picture · C link · F full screen';
 
 /** Hundredths of a um: far below what can be drawn. */
 export const round = (value) => Math.round(value * 100) / 100;
@@ -23,11 +24,16 @@ export class Tools {
   showTools() {
     const { tool, busy } = this.tools;
     const focused = this.box.getRootNode().activeElement;
-    this.toolbar.show({ tool, canEdit: Boolean(this.editable), canUndo: this.drafts.stack.length > 0, canClear: Boolean(this.draft) });
+    this.toolbar.show({ tool, canEdit: Boolean(this.editable), canPlace: Boolean(this.stage && this.image()), canUndo: this.drafts.stack.length > 0 || (tool === 'place' && this.keypoints.pairs.length > 0), canClear: Boolean(this.draft) });
     // A button that becomes disabled under the finger would swallow every key after it.
     if (focused?.disabled) this.box.focus({ preventScroll: true });
     this.stage?.use({ drawing: DRAWING.has(tool), busy });
-    this.status.advise(ADVICE[this.tools.tool]);
+    this.advise();
+  }
+
+  advise() {
+    const { tool } = this.tools;
+    this.status.advise(tool === 'place' ? this.keypoints.advice : ADVICE[tool] || this.check.names[this.check.mode]);
   }
 
   press(name, key = false) {
@@ -40,9 +46,12 @@ export class Tools {
     else if (name === 'plus' || name === 'minus') this.zoomBy(name === 'plus' ? 0.8 : -0.8);
     else if (name === 'fit') this.fit();
     else if (name === 'full') this.fullScreen();
+    else if (name === 'compare') this.compare();
+    else if (name === 'map') this.choose({ minimap: !this.settings.minimap });
+    else if (name === 'inspect') this.inspectMiddle();
     else if (name === 'png' || name === 'svg') exportPicture(this, name);
     else if (name === 'link') this.copyLink();
-    else if (name === 'help') this.status.advise(this.status.hint.hidden ? KEY_HELP : ADVICE[this.tools.tool]);
+    else if (name === 'help') (this.status.hint.textContent === KEY_HELP ? this.advise() : this.status.advise(KEY_HELP));
   }
 
   use(name) {
@@ -50,7 +59,14 @@ export class Tools {
       this.status.say('Draw a region first, or click a saved one to change its corners.');
       return;
     }
+    if (name === 'place' && !this.image()) {
+      this.status.say('This slide has no image to place.');
+      return;
+    }
     this.tools.use(name);
+    this.keypoints.use(name === 'place');
+    if (name === 'place' && !this.settings.showImage) this.choose({ showImage: true });
+    if (name === 'pan') this.card.close();
     const editing = name === 'edit';
     if (editing && !this.draft) this.drafts.of = this.regions.list.find((region) => region.selected).id;
     this.edit.open(editing ? this.editable : null);
@@ -82,6 +98,18 @@ export class Tools {
   fit() {
     this.camera.touched = false;
     this.camera.moveTo(this.camera.fitted(this.info.bounds_um, ...this.size, this.inset));
+  }
+
+  /** Alignment check: off, swipe, blink, off. */
+  compare() {
+    if (!this.image()) {
+      this.status.say('This slide has no image to compare the cells with.');
+      return;
+    }
+    if (!this.settings.showImage) this.choose({ showImage: true });
+    this.check.next();
+    this.toolbar.buttons.get('compare').setAttribute('aria-pressed', String(this.check.mode !== 'off'));
+    this.advise();
   }
 
   fullScreen() {
@@ -130,6 +158,11 @@ export class Tools {
   }
 
   undo() {
+    if (this.tools.tool === 'place') {
+      this.keypoints.back();
+      this.showTools();
+      return;
+    }
     if (this.tools.back() || !this.drafts.stack.length) return;
     this.drafts.stack.pop();
     this.tell();

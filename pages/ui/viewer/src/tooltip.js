@@ -48,17 +48,70 @@ export class Tooltip {
   }
 
   fill(line, details) {
-    const parts = [];
-    if (line) parts.push(h('div', { class: 'tip-head' }, h('span', { class: 'swatch', style: `--swatch:${line.colour}` }), h('strong', {}, line.text)));
-    if (!details) {
-      parts.push(h('div', { class: 'tip-id' }, 'Loading…'));
-    } else {
-      parts.push(h('div', { class: 'tip-id' }, details.id));
-      const area = details.area_um2 ? ` · ${count(details.area_um2)} µm²` : '';
-      parts.push(h('div', {}, `${count(details.transcripts)} transcripts · ${count(details.genes)} genes${area}`));
-      if (details.top_genes.length) parts.push(h('div', { class: 'tip-genes' }, details.top_genes.map(([gene, n]) => `${gene} ${n}`).join(', ')));
-      if (!details.passes_qc) parts.push(h('div', { class: 'tip-qc' }, 'Fails QC: not analysed'));
+    this.element.replaceChildren(...factsOf(line, details));
+  }
+}
+
+/** What is known of a cell, as elements; `line` is what its colour says. */
+export function factsOf(line, details) {
+  const parts = [];
+  if (line) parts.push(h('div', { class: 'tip-head' }, h('span', { class: 'swatch', style: `--swatch:${line.colour}` }), h('strong', {}, line.text)));
+  if (!details) {
+    parts.push(h('div', { class: 'tip-id' }, 'Loading…'));
+    return parts;
+  }
+  parts.push(h('div', { class: 'tip-id' }, details.id));
+  const area = details.area_um2 ? ` · ${count(details.area_um2)} µm²` : '';
+  parts.push(h('div', {}, `${count(details.transcripts)} transcripts · ${count(details.genes)} genes${area}`));
+  if (details.top_genes.length) parts.push(h('div', { class: 'tip-genes' }, details.top_genes.map(([gene, n]) => `${gene} ${n}`).join(', ')));
+  if (!details.passes_qc) parts.push(h('div', { class: 'tip-qc' }, 'Fails QC: not analysed'));
+  return parts;
+}
+
+/** The facts of one cell that was clicked: they stay, can be marked and copied. */
+export class Card {
+  /** `load` as of the tooltip; `onCopied(sentence)` says what happened. */
+  constructor(load, onCopied) {
+    this.load = load;
+    this.onCopied = onCopied;
+    this.element = h('div', { class: 'card', role: 'dialog', 'aria-label': 'Cell', hidden: true });
+    this.cell = -1;
+  }
+
+  async open(cell, line) {
+    this.cell = cell;
+    this.element.hidden = false;
+    this.fill(line, null);
+    try {
+      const details = await this.load(cell);
+      if (cell === this.cell) this.fill(line, details);
+    } catch (error) {
+      if (cell === this.cell) this.element.replaceChildren(h('div', { class: 'tip-id' }, error.message));
     }
-    this.element.replaceChildren(...parts);
+  }
+
+  fill(line, details) {
+    const groups = Object.entries(details?.groups ?? {}).map(([key, name]) => h('div', { class: 'tip-group' }, h('span', {}, key.replaceAll('_', ' ')), h('span', {}, name)));
+    const place = details ? h('div', { class: 'tip-id' }, `x ${count(details.xy_um[0])}  y ${count(details.xy_um[1])} µm`) : null;
+    this.element.replaceChildren(
+      h('div', { class: 'card-head' }, h('strong', {}, 'Cell'),
+        details ? h('button', { type: 'button', class: 'link', onclick: () => this.copy(details.id) }, 'Copy id') : null,
+        h('button', { type: 'button', class: 'link', 'aria-label': 'Close', onclick: () => this.close() }, '✕')),
+      ...factsOf(line, details), ...groups, ...(place ? [place] : []));
+  }
+
+  async copy(id) {
+    try {
+      await navigator.clipboard.writeText(id);
+      this.onCopied(`${id} is copied.`);
+    } catch {
+      // Without a secure connection browsers keep the clipboard to themselves.
+      this.onCopied(id);
+    }
+  }
+
+  close() {
+    this.cell = -1;
+    this.element.hidden = true;
   }
 }

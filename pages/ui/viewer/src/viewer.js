@@ -1,30 +1,33 @@
 // One viewer on a page: joins the canvas, the tools, the panel and what Streamlit sends.
 
 import { Camera } from './camera.js';
+import { AlignmentCheck } from './curtain.js';
 import { decodeCodes, decodePoints } from './decode.js';
 import { h } from './dom.js';
 import { DrawingTools } from './draw.js';
 import { Corners } from './edit.js';
 import { Grid } from './grid.js';
-import { Net } from './net.js';
+import { Inspect } from './inspect.js';
+import { Keypoints } from './keypoints.js';
+import { Minimap } from './minimap.js';
+import { Net, codesPath } from './net.js';
 import { Panel } from './panel.js';
+import { firstRange } from './range.js';
 import { Regions } from './regions.js';
 import { adoptDraft, draftsOf, settingsOf } from './settings.js';
 import { Stage, hasWebGL } from './stage.js';
 import { Status } from './status.js';
 import { STYLE } from './style.js';
 import { Toolbar } from './toolbar.js';
-import { Tools, round } from './tools.js';
-import { Tooltip } from './tooltip.js';
+import { round } from './tools.js';
+import { Card, Tooltip } from './tooltip.js';
 import { Transcripts } from './transcripts.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const NARROW_PX = 620;
 const SHORT_PX = 430;
-const CLICK_PX = 4;
-const HOVER_PX = 6;
 
-export class Viewer extends Tools {
+export class Viewer extends Inspect {
   constructor(root) {
     super();
     this.root = root;
@@ -42,14 +45,19 @@ export class Viewer extends Tools {
     sketch.setAttribute('class', 'sketch');
     this.corners = document.createElementNS(SVG, 'g');
     const handles = document.createElementNS(SVG, 'g');
-    this.svg.append(sketch, this.corners, handles);
+    const points = document.createElementNS(SVG, 'g');
+    this.svg.append(sketch, this.corners, handles, points);
     this.regions = new Regions(this.svg);
     this.toolbar = new Toolbar((name) => this.press(name));
     this.panel = new Panel((patch) => this.choose(patch));
     this.status = new Status();
-    this.tooltip = new Tooltip((cell) => this.net.json(`cell/${cell}.json`));
+    const facts = (cell) => this.net.json(`cell/${cell}.json`);
+    this.tooltip = new Tooltip(facts);
+    this.card = new Card(facts, (sentence) => this.status.say(sentence));
+    this.check = new AlignmentCheck({ onChange: () => this.redraw(), onMove: () => this.stage?.deck.redraw('curtain') });
+    this.minimap = new Minimap((um) => this.goTo(um));
     this.box = h('div', { class: 'sf', tabindex: '0', role: 'application', 'aria-label': 'Tissue viewer' },
-      this.canvas, this.svg, this.toolbar.element, this.panel.element, ...this.status.elements, this.tooltip.element);
+      this.canvas, this.svg, this.toolbar.element, this.panel.element, ...this.status.elements, this.minimap.element, this.check.element, this.card.element, this.tooltip.element);
     this.box.tissueViewer = this;
     this.tools = new DrawingTools(this.box, sketch, {
       onOutline: (points) => this.outlined(points),
@@ -63,6 +71,11 @@ export class Viewer extends Tools {
       toUm: (point) => this.stage.toUm(point, ...this.size).map(round),
       onShape: (ring) => this.reshaped(ring),
       onRefused: (sentence) => this.status.say(sentence),
+    });
+    this.keypoints = new Keypoints(points, {
+      affine: () => this.image().um_from_px,
+      toPx: (point) => this.stage.toPx(point, ...this.size),
+      onPairs: (pairs) => { this.pointsSeq = this.send({ kind: 'keypoints', image: this.image().name, pairs }); },
     });
   }
 
@@ -93,6 +106,8 @@ export class Viewer extends Tools {
     this.data = data;
     this.net.token = data.token;
     adoptDraft(this.drafts, data.draft);
+    this.adoptPoints(data.keypoints);
+    if (this.info && data.images) this.info.images = data.images;
     this.showRegions();
     await this.refresh();
   }
@@ -114,6 +129,10 @@ export class Viewer extends Tools {
     this.tools.use('pan');
     this.edit.open(null);
     this.tooltip.known.clear();
+    this.card.close();
+    this.check.use('off');
+    this.keypoints.use(false);
+    this.pointsSeq = 0;
     this.status.unblock();
     this.showTools();
   }
@@ -152,6 +171,7 @@ export class Viewer extends Tools {
     this.transcripts = new Transcripts(net, info, { onChange: () => this.redraw(), onProblem: (error) => this.problem(error) });
     this.settings.showImage ??= this.image()?.kind === 'he';
     this.grid = new Grid(cells.xy, cells.n);
+    this.minimap.open(info.bounds_um);
     this.camera.start(info.bounds_um, ...this.size, this.inset, this.data.view);
     // deck keeps a canvas to itself: each slide gets a new one.
     const canvas = h('canvas', {});
@@ -187,7 +207,7 @@ export class Viewer extends Tools {
     const wanted = this.data.colorBy;
     if (wanted !== this.paintedBy) {
       this.status.loading('Loading colours');
-      const colouring = wanted === 'none' ? null : decodeCodes(await this.net.remembered(`${wanted.replace(':', '/').split('/').map(encodeURIComponent).join('/')}.bin`));
+      const colouring = wanted === 'none' ? null : decodeCodes(await this.net.codes(codesPath(wanted)));
       if (wanted !== this.data.colorBy) return; // The user was faster.
       this.colouring = colouring;
       this.paintedBy = wanted;
@@ -205,6 +225,10 @@ export class Viewer extends Tools {
     return hiddenOf.get(this.paintedBy);
   }
 
+  range() {
+    return this.settings.rangeOf.get(this.paintedBy) ?? (this.colouring ? firstRange(this.colouring.header) : null);
+  }
+
   paint() {
     const image = this.image();
     const black = Boolean(image && image.kind !== 'he' && this.settings.showImage);
@@ -212,12 +236,13 @@ export class Viewer extends Tools {
     const [r, g, b] = getComputedStyle(this.box).color.match(/[\d.]+/g).map(Number);
     this.themeDark = r + g + b > 384;
     this.dark = this.themeDark || black;
-    this.stage.paint(this.colouring, { hidden: this.hidden(), showFailing: this.settings.showFailing, dark: this.dark });
+    this.stage.paint(this.colouring, { hidden: this.hidden(), range: this.range(), showFailing: this.settings.showFailing, dark: this.dark });
+    this.minimap.paint(this.stage.cells, this.stage.rgba);
     performance.mark('spatialformer:points', { detail: { cells: this.info.n_cells } });
   }
 
   showLegend() {
-    this.panel.legend.show(this.colouring, this.hidden(), this.dark);
+    this.panel.legend.show(this.colouring, { hidden: this.hidden(), range: this.range() }, this.dark);
   }
 
   redraw() {
@@ -226,10 +251,13 @@ export class Viewer extends Tools {
     const image = this.image();
     transcripts.choose(this.data.genes);
     transcripts.follow({ zoom: this.camera.state.zoom, window: stage.window(...this.size) }, settings);
-    stage.draw({ net, info, settings, image, transcripts: transcripts.layers(settings, this.dark), dimmed: transcripts.mode === 'density' || transcripts.mode === 'many' });
+    stage.draw({ net, info, settings, image, transcripts: transcripts.layers(settings, this.dark), dimmed: transcripts.mode === 'density' || transcripts.mode === 'many', dark: this.dark, parts: this.check.layers });
     this.panel.show(info, settings, { images: this.images(), image, regions: this.data.rois.length, transcripts });
     this.box.dataset.transcripts = transcripts.mode;
     this.status.zoom(this.camera.state.zoom);
+    this.minimap.on = settings.minimap;
+    this.minimap.follow(stage.window(...this.size));
+    this.toolbar.buttons.get('map').setAttribute('aria-pressed', String(settings.minimap));
   }
 
   moved(viewState) {
@@ -241,12 +269,13 @@ export class Viewer extends Tools {
   /** The user changed a setting. */
   choose(patch) {
     if (patch.hidden) this.settings.hiddenOf.set(this.paintedBy, patch.hidden);
+    else if (patch.range) this.settings.rangeOf.set(this.paintedBy, patch.range);
     else Object.assign(this.settings, patch);
-    const repaint = ['hidden', 'showFailing', 'image', 'showImage'].some((key) => key in patch);
+    const repaint = ['hidden', 'range', 'showFailing', 'image', 'showImage'].some((key) => key in patch);
     if (repaint && this.stage) {
       this.paint();
       // The legend shows its own change already; drawing it anew would take the focus away.
-      if (!patch.hidden) this.showLegend();
+      if (!patch.hidden && !patch.range) this.showLegend();
     }
     if ('regions' in patch) this.showRegions();
     this.redraw();
@@ -270,6 +299,21 @@ export class Viewer extends Tools {
   follow() {
     this.regions.follow(this.camera.state, ...this.size);
     if (this.edit.ring) this.edit.trace();
+    if (this.keypoints.open) this.keypoints.trace();
+  }
+
+  /** Move the middle of the view, at once: the pointer leads it. */
+  goTo([x, y]) {
+    this.camera.touched = true;
+    this.camera.stop();
+    this.stage.look({ ...this.camera.state, target: [x, y, 0] });
+  }
+
+  /** Take over the points that the page holds unless the user has set others since. */
+  adoptPoints(fromPage) {
+    if (!fromPage || fromPage.seq < this.pointsSeq) return;
+    this.pointsSeq = fromPage.seq;
+    this.keypoints.set(fromPage.pairs);
   }
 
   problem(error) {
@@ -284,45 +328,9 @@ export class Viewer extends Tools {
     return seq;
   }
 
-  // ---- pointer ---------------------------------------------------------------------------------
-
-  hover(event) {
-    if (!this.stage?.rgba) return;
-    const at = this.tools.at(event);
-    const um = this.stage.toUm(at, ...this.size);
-    this.status.pointer(um);
-    if (this.tools.tool !== 'pan' || event.buttons || !this.settings.showCells || !this.tools.onCanvas(event)) {
-      this.tooltip.hide();
-      return;
-    }
-    const radius = Math.max(this.info.cell_radius_um * 1.2, HOVER_PX * 2 ** -this.camera.state.zoom);
-    const cell = this.grid.nearest(um[0], um[1], radius, (i) => this.stage.visible(i));
-    if (cell < 0) this.tooltip.hide();
-    else this.tooltip.show(cell, at, this.line(cell), { width: this.size[0], height: this.size[1] });
-  }
-
-  /** What the colour of a cell says: {colour, text}. */
-  line(cell) {
-    if (!this.colouring) return null;
-    const { header, codes } = this.colouring;
-    const code = codes[cell];
-    const [r, g, b] = this.stage.rgba.subarray(4 * cell, 4 * cell + 3);
-    const colour = `rgb(${r} ${g} ${b})`;
-    if (header.kind === 'group') return { colour, text: header.categories[code] ?? 'Unassigned' };
-    return { colour, text: `${header.gene}: ${Math.round(code * header.scale)}` };
-  }
-
-  click(event) {
-    const at = this.tools.at(event);
-    const still = this.pressed && Math.hypot(at[0] - this.pressed[0], at[1] - this.pressed[1]) < CLICK_PX;
-    if (!still || !this.stage || this.tools.tool !== 'pan' || !this.regions.list.length || !this.tools.onCanvas(event)) return;
-    const hit = this.settings.regions ? this.regions.hit(this.stage.toUm(at, ...this.size)) : null;
-    const selected = this.regions.list.find((region) => region.selected);
-    if (hit?.id !== selected?.id) this.send({ kind: 'select', roi_id: hit?.id ?? null });
-  }
-
   destroy() {
     this.resized.disconnect();
+    this.check.destroy();
     this.tooltip.hide();
     this.transcripts?.forget();
     this.stage?.destroy();
