@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,19 +32,13 @@ _ID_DIGITS = 32
 
 
 @functools.cache
-def _seen() -> threading.Event:
-    return threading.Event()
-
-
 def login_is_configured() -> bool:
     """Tell whether ``.streamlit/secrets.toml`` has an ``[auth]`` section.
 
-    Once it had one the login stays in force until the server ends: a file that breaks while it is
-    edited reads like one without the section, and must not open the doors.
+    Asked once: a file that breaks while it is edited reads like one without the section, and must
+    not open the doors.
     """
-    if get_secrets_auth_section():
-        _seen().set()
-    return _seen().is_set()
+    return bool(get_secrets_auth_section())
 
 
 def check_secrets() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
+import pkgutil
 import socket
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,6 +38,24 @@ def _resume_jobs() -> None:
             services().job(job.id)
 
 
+def _warm_up() -> None:
+    """Import now what the first visitor would wait for, and keep it out of later collections.
+
+    Streamlit collects garbage after every run of a page. Looking at a million objects that live as
+    long as the server costs more than drawing the page.
+    """
+    import plotly.graph_objects
+    import plotly.io
+
+    import pages.ui
+
+    for module in pkgutil.iter_modules(pages.ui.__path__, "pages.ui."):
+        importlib.import_module(module.name)
+    plotly.io.to_json(plotly.graph_objects.Figure(plotly.graph_objects.Bar(x=[0])))
+    gc.collect()
+    gc.freeze()
+
+
 @contextlib.asynccontextmanager
 async def lifespan(_app: Any) -> AsyncIterator[dict[str, Any]]:
     """Make the server answer at once and take up waiting jobs.
@@ -44,4 +65,5 @@ async def lifespan(_app: Any) -> AsyncIterator[dict[str, Any]]:
     identity.check_secrets()
     _answer_at_once()
     _resume_jobs()
+    threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
     yield {}

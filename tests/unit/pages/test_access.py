@@ -35,9 +35,9 @@ def section():
 @pytest.fixture
 def no_login(monkeypatch):
     monkeypatch.setattr(identity, "get_secrets_auth_section", dict)
-    identity._seen.cache_clear()
+    identity.login_is_configured.cache_clear()
     yield monkeypatch
-    identity._seen.cache_clear()
+    identity.login_is_configured.cache_clear()
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_others_are_let_in_with_a_login_or_when_told_so(login):
     # The file broke while it was edited: the login stays in force.
     assert identity.login_is_configured()
     assert identity.owner_of_request(request_with(None), "local") is None
-    identity._seen.cache_clear()
+    identity.login_is_configured.cache_clear()
     assert far.get("/").status_code == 403
     login.setenv(access.WITHOUT_LOGIN, "1")
     assert far.get("/").status_code == 200
