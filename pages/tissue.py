@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.ui import cards, colour_choice, composition, rois, slide_cards, tissue_view, view_link
+from pages.ui import (
+    cards,
+    colour_choice,
+    composition,
+    region_compare,
+    rois,
+    slide_cards,
+    tissue_view,
+    view_link,
+)
 from pages.ui.session import (
     current_slide,
     errors_shown,
@@ -16,6 +25,7 @@ from pages.ui.session import (
     show_remembered,
 )
 from pages.ui.viewer.component import HEIGHT_PX
+from spatialformer_core.service.roi_tools import outline_of, sets_of
 
 if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
@@ -35,9 +45,14 @@ def _region(meta: SlideMeta, chosen: str) -> composition.Region:
         polygon = rois.drawn_polygon_of(meta.slide_id)
         if polygon is not None:
             return composition.Region("drawn region", polygon, polygon.area)
-    for roi in services().rois(meta.slide_id, owner()):
+    found = services().rois(meta.slide_id, owner())
+    for roi in found:
         if roi.roi_id == chosen:
             return composition.Region(roi.name, roi.roi_id, roi.area_um2)
+    members = sets_of(found).get(chosen.removeprefix(tissue_view.SET))
+    if members and chosen.startswith(tissue_view.SET):
+        polygon = outline_of(members)
+        return composition.Region(chosen.removeprefix(tissue_view.SET), polygon, polygon.area)
     return composition.Region("whole slide")
 
 
@@ -72,6 +87,8 @@ def _workspace(meta: SlideMeta, colour: str, genes: list[str]) -> None:
         chosen = rois.panel(meta)
     with errors_shown():
         _composition(meta, chosen)
+    with errors_shown():
+        region_compare.panel(meta, services().rois(meta.slide_id, owner()))
 
 
 def main() -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from shapely import Polygon
 
-from pages.ui import downloads
+from pages.ui import downloads, place_image, roi_tools
 from pages.ui.session import errors_shown, owner, remember, rerun, services
 from pages.ui.text import plural
-from pages.ui.tissue_view import VIEWER
+from pages.ui.tissue_view import SET, VIEWER, colour_of
 from pages.ui.viewer import drawn_from, drawn_polygon, forget_drawing
+from spatialformer_core.service.roi_tools import export_csv, sets_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,11 +110,14 @@ def _list(meta: SlideMeta, rois: Sequence[Roi]) -> str:
     names = {WHOLE: "Whole slide"}
     if drawn_polygon(VIEWER, meta.slide_id):
         names[DRAWN] = "Drawn, not saved"
+    sets = sets_of(rois)
+    names |= {f"{SET}{name}": f"Set: {name}" for name in sets}
     names |= {roi.roi_id: roi.name for roi in rois}
     key = choice_key(meta.slide_id)
     if st.session_state.get(key) not in names:
         st.session_state[key] = WHOLE
     areas = {roi.roi_id: f"{roi.area_um2 / 1e6:.3g} mm²" for roi in rois}
+    areas |= {f"{SET}{name}": plural(len(found), "region") for name, found in sets.items()}
     return st.radio(
         "Region shown below",
         list(names),
@@ -123,7 +127,8 @@ def _list(meta: SlideMeta, rois: Sequence[Roi]) -> str:
     )
 
 
-def _rename(meta: SlideMeta, roi: Roi) -> None:
+def _rename(meta: SlideMeta, roi: Roi, colour: str) -> None:
+    roi_tools.colour_picker(meta.slide_id, roi, colour)
     with st.form(f"rename-{roi.roi_id}", border=False):
         name = st.text_input("New name", value=roi.name, max_chars=64)
         if st.form_submit_button("Rename", icon=":material/edit:"):
@@ -159,17 +164,37 @@ def _exchange(meta: SlideMeta, rois: Sequence[Roi]) -> None:
                 "application/geo+json",
                 f"export-{meta.slide_id}",
             )
+            _export_csv(meta, whose)
         with st.form(f"import-{meta.slide_id}", border=False, clear_on_submit=True):
-            file = st.file_uploader("GeoJSON file", type=["geojson", "json"])
+            file = st.file_uploader(
+                "GeoJSON, or CSV of Xenium Explorer", type=["geojson", "json", "csv"]
+            )
             text = st.text_area(
-                "or paste GeoJSON",
+                "or paste it",
                 height=90,
                 key=f"paste-{meta.slide_id}",
-                help="A FeatureCollection of polygons, coordinates in µm of the slide.",
+                help="GeoJSON polygons or Explorer's coordinates (Selection, X, Y), in µm of the "
+                "slide.",
             )
             if st.form_submit_button("Import", icon=":material/upload:"):
                 pasted = file.getvalue().decode("utf-8", "replace") if file else text
                 _import(meta.slide_id, pasted)
+
+
+def _export_csv(meta: SlideMeta, whose: str) -> None:
+    text, lost = export_csv(services().slide(meta.slide_id), whose)
+    downloads.file_button(
+        "Export for Xenium Explorer (CSV, µm)",
+        text.encode("utf-8"),
+        f"{meta.slide_id}-regions.csv",
+        "text/csv",
+        f"export-csv-{meta.slide_id}",
+    )
+    if lost:
+        st.caption(
+            f"The CSV has one ring per selection: of {', '.join(lost[:3])} holes are left out and "
+            "parts get numbers. GeoJSON keeps everything."
+        )
 
 
 def _by_numbers(meta: SlideMeta) -> None:
@@ -197,8 +222,10 @@ def panel(meta: SlideMeta) -> str:
     chosen = _list(meta, rois)
     found = [roi for roi in rois if roi.roi_id == chosen]
     if found:
-        with st.popover("Rename or delete", icon=":material/more_horiz:", width="stretch"):
-            _rename(meta, found[0])
+        with st.popover("Name, colour, delete", icon=":material/more_horiz:", width="stretch"):
+            _rename(meta, found[0], colour_of(rois, found[0]))
+    roi_tools.panel(meta, rois)
     _exchange(meta, rois)
     _by_numbers(meta)
+    place_image.panel(meta)
     return chosen

@@ -16,9 +16,11 @@ from spatialformer_core.service.view import MAX_GENES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spatialformer_core.service import SlideMeta
+    from spatialformer_core.service import Roi, SlideMeta
 
 VIEWER = "tissue-viewer"
+SET = "(set) "
+"""Before the name of a set that is chosen; no region's id has a bracket."""
 
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#B8A100")
 
@@ -53,6 +55,11 @@ def choose_genes(meta: SlideMeta) -> list[str]:
     )
 
 
+def colour_of(rois: Sequence[Roi], roi: Roi) -> str:
+    """Return the colour that a region is drawn in."""
+    return roi.color or PALETTE[rois.index(roi) % len(PALETTE)]
+
+
 def features(slide_id: str, selected: str | None) -> list[dict[str, Any]]:
     """Return the slide's regions as the viewer draws them, each with a colour of its own."""
     collection = json.loads(services().export_rois(slide_id, owner()))
@@ -60,7 +67,10 @@ def features(slide_id: str, selected: str | None) -> list[dict[str, Any]]:
     for i, feature in enumerate(found):
         properties = feature["properties"]
         properties["color"] = properties.get("color") or PALETTE[i % len(PALETTE)]
-        properties["selected"] = feature.get("id", properties.get("id")) == selected
+        properties["selected"] = selected in {
+            feature.get("id", properties.get("id")),
+            f"{SET}{properties.get('group')}",
+        }
     return found
 
 

@@ -43,6 +43,9 @@ class Roi:
         ``#rrggbb`` or None.
     owner
         Who alone sees it; None shows it to all users of the slide.
+    group
+        Set of regions that it belongs to (all granulomas of a slide), or None; each region of a
+        set stays a unit of its own.
     """
 
     roi_id: str
@@ -52,6 +55,7 @@ class Roi:
     polygon: Polygon
     color: str | None = None
     owner: str | None = None
+    group: str | None = None
 
     @property
     def area_um2(self) -> float:
@@ -123,6 +127,8 @@ def _feature(roi: Roi) -> dict[str, Any]:
         properties["color"] = roi.color
     if roi.owner:
         properties["owner"] = roi.owner
+    if roi.group:
+        properties["group"] = roi.group
     geometry = json.loads(shapely.to_geojson(roi.polygon))
     return {"type": "Feature", "id": roi.roi_id, "properties": properties, "geometry": geometry}
 
@@ -214,6 +220,7 @@ def _roi(feature: Any, number: int, slide_id: str, bounds_um: Bounds | None) -> 
         polygon,
         color if _is_color(color) else None,
         _text(owner, "") or None,
+        _text(properties.get("group"), "") or None,
     )
 
 

@@ -151,6 +151,7 @@ export class Viewer extends Inspect {
       this.loading ??= this.load();
       await this.loading;
       if (slide === this.data.slide) await this.recolour();
+      this.showTools();
       this.status.loading('');
     } catch (error) {
       if (slide !== this.data.slide) return;
