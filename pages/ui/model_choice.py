@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.ui.session import services
+from spatialformer_core.service.colocalise_estimate import MIN_COVERAGE
 
 if TYPE_CHECKING:
     from spatialformer_core.service import CheckpointInfo
@@ -31,9 +32,20 @@ def _label(info: CheckpointInfo) -> str:
     return f"{info.name} ({info.architecture}, {info.preset}{origin})"
 
 
+@st.cache_data(show_spinner=False, max_entries=256)
+def _knows_panel(home: str, slide_id: str, created: str, checkpoint_id: str) -> bool:
+    del home, created  # parts of the cache key: a slide read again may have other genes
+    return services().coverage(slide_id, checkpoint_id).fraction >= MIN_COVERAGE
+
+
 def _rank(info: CheckpointInfo, slide_id: str | None, *, is_simulated: bool) -> tuple[bool, ...]:
-    """Sort models of the same kind of tissue first, then those that know the slide, then fast."""
+    """Sort models that know the panel first, then those of such tissue, of the slide, fast ones."""
+    knows = True
+    if slide_id is not None:
+        created = str(services().slide(slide_id).meta.created)
+        knows = _knows_panel(str(services().home), slide_id, created, info.id)
     return (
+        not knows,
         info.simulated != is_simulated,
         slide_id not in info.trained_on,
         info.architecture != "two-tower",

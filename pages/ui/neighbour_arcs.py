@@ -50,10 +50,19 @@ def view(result: ColocalisationView, key: str) -> None:
             neighbour_map.crowded_first(own, reach_um),
             key=f"arcs-cell-{of}-{key}",
             width=260,
-            help="Where most query cells lie close together comes first; the pairs of the nearest "
-            f"query cells are added up to {neighbour_map.MAX_ARCS}.",
+            help="Where most query cells lie close together comes first. The pairs of the nearest "
+            "query cells are added to its own.",
         )
-    shown = neighbour_map.around(own, cell_id)
+        most = st.slider(
+            "Pairs, at most",
+            50,
+            neighbour_map.MAX_ARCS,
+            200,
+            50,
+            key=f"arcs-most-{key}",
+            width=220,
+        )
+    shown = neighbour_map.around(own, cell_id, most)
     _numbers(shown, own, result)
     shown = shown[shown["kind"].isin(kinds or [])]
     if not len(shown):
@@ -93,8 +102,8 @@ def _legend() -> None:
         for word, colour in neighbour_map.KINDS.values()
     )
     st.html(
-        f"<div style='font-size:.85rem'>{marks} · dots: cells, coloured by type; point at one to "
-        "read it. Drag moves, Ctrl + drag tilts, the wheel zooms.</div>"
+        f"<div style='font-size:.85rem'>{marks} · dots: cells, coloured by type; rings: "
+        "query cells; point at one to read it. Drag moves, the wheel zooms.</div>"
     )
 
 

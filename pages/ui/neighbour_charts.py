@@ -60,20 +60,20 @@ def heatmaps(
     types
         Rows and columns.
     least
-        Pairs of types with fewer expected neighbours stay blank.
+        Pairs of types with fewer expected neighbours in the first of the sources stay blank.
     """
     titles = [NAMES.get(source, source) for source in sources]
     figure = make_subplots(
         cols=len(sources), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.02
     )
+    known = grid(pairs, sources[0], types, "expected") >= least
     for place, source in enumerate(sources, start=1):
         ratio, *rest = (
             grid(pairs, source, types, name)
             for name in ("ratio", "low", "high", "observed", "expected")
         )
-        expected = rest[-1]
         with np.errstate(divide="ignore"):
-            value = np.log2(ratio.where(expected >= least).to_numpy(np.float64))
+            value = np.log2(ratio.where(known).to_numpy(np.float64))
         figure.add_heatmap(
             z=np.clip(value, -_LIMIT, _LIMIT),
             x=list(types),
@@ -108,7 +108,7 @@ def by_type(types: pd.DataFrame, metric: str, title: str, methods: Sequence[str]
     types
         Of one set of candidates: ``method type metric value low high n_queries``.
     """
-    rows = types[(types["metric"] == metric) & (types["type"] != "all")]
+    rows = types[(types["metric"] == metric) & (types["type"] != "all") & types["value"].notna()]
     order = (
         rows[rows["method"] == methods[0]]
         .sort_values(["value", "type"], ascending=[metric.startswith("jsd"), True])["type"]

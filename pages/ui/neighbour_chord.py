@@ -74,13 +74,13 @@ def chord(links: pd.DataFrame, colours: Mapping[str, str], title: str) -> go.Fig
     _labels(figure, spans)
     hidden = {"visible": False, "fixedrange": True}
     figure.update_layout(
-        height=470,
+        height=430,
         margin={"l": 0, "r": 0, "t": 34, "b": 0},
         title={"text": title, "x": 0.5, "font": {"size": 14}},
         showlegend=False,
         hovermode="closest",
-        xaxis=hidden | {"range": [-1.9, 1.9]},
-        yaxis=hidden | {"range": [-1.25, 1.25], "scaleanchor": "x"},
+        xaxis=hidden | {"range": [-2.0, 2.0]},
+        yaxis=hidden | {"range": [-1.12, 1.12], "scaleanchor": "x"},
     )
     return figure
 

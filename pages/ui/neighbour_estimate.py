@@ -55,6 +55,14 @@ def _numbers(estimate: ColocaliseEstimate) -> None:
     )
 
 
+def _panel_known(estimate: ColocaliseEstimate) -> None:
+    if estimate.coverage is not None and estimate.coverage < 1:
+        st.caption(
+            f"The model knows {100 * estimate.coverage:.0f} % of the slide's genes; the others "
+            "are not read."
+        )
+
+
 def panel(request: ColocaliseRequest | None) -> None:
     """Draw the estimate and the start button."""
     st.markdown("##### Before you start")
@@ -64,6 +72,7 @@ def panel(request: ColocaliseRequest | None) -> None:
     with errors_shown():
         estimate = _estimate(request)
         _numbers(estimate)
+        _panel_known(estimate)
         st.info(estimate.exposure, icon=":material/visibility:")
         if not estimate.has_truth:
             st.info(

@@ -22,7 +22,7 @@ KINDS = {
     "missed": ("missed", "#56B4E9"),
 }
 MARGIN_UM = 60.0
-_HEIGHT_PX = 560
+_WIDTH_PX, _HEIGHT_PX = 1100, 560
 _CELL_RADIUS_UM = 3.5
 _PLACE = ["x_um", "y_um", "neighbour_x_um", "neighbour_y_um"]
 
@@ -81,27 +81,24 @@ def draw(shown: pd.DataFrame, cells: pd.DataFrame, colours: Mapping[str, str], k
         Colour of each type.
     """
     x0, y0, x1, y1 = bounds(shown)
-    middle = ((x0 + x1) / 2, (y0 + y1) / 2)
-    # One micrometre is drawn as one metre near the equator, where the map is flat; y downwards.
-    zoom = np.log2(40_075_016 / 512 * min(900 / (x1 - x0), 0.82 * _HEIGHT_PX / (y1 - y0)))
+    zoom = np.log2(min(_WIDTH_PX / (x1 - x0), _HEIGHT_PX / (y1 - y0)))
+    # A view that is no map: with one, Streamlit would fetch streets from another server.
     deck = pydeck.Deck(
         map_provider=None,
-        map_style="",
+        views=[pydeck.View(type="OrthographicView", controller=True)],
         initial_view_state=pydeck.ViewState(
-            latitude=0, longitude=0, zoom=float(zoom), pitch=35, max_zoom=24, max_pitch=70
+            target=[(x0 + x1) / 2, (y0 + y1) / 2, 0], zoom=float(zoom), min_zoom=-6, max_zoom=6
         ),
-        layers=[_dots(cells, colours, middle), _arcs(shown, middle)],
+        layers=[_dots(cells, colours), _arcs(shown), _rings(shown)],
         tooltip={"text": "{text}"},
     )
     st.pydeck_chart(deck, height=_HEIGHT_PX, key=key)
 
 
-def _dots(
-    cells: pd.DataFrame, colours: Mapping[str, str], middle: tuple[float, float]
-) -> pydeck.Layer:
+def _dots(cells: pd.DataFrame, colours: Mapping[str, str]) -> pydeck.Layer:
     records = [
         {
-            "at": [x - middle[0], middle[1] - y],
+            "at": [x, y],
             "colour": [*_rgb(colours.get(name)), 150],
             "text": name,
         }
@@ -110,8 +107,6 @@ def _dots(
     return pydeck.Layer(
         "ScatterplotLayer",
         data=records,
-        coordinate_system=2,
-        coordinate_origin=[0, 0],
         get_position="at",
         get_fill_color="colour",
         get_radius=_CELL_RADIUS_UM,
@@ -119,14 +114,16 @@ def _dots(
     )
 
 
-def _arcs(shown: pd.DataFrame, middle: tuple[float, float]) -> pydeck.Layer:
+def _arcs(shown: pd.DataFrame) -> pydeck.Layer:
     records = []
-    for row in shown.itertuples(index=False):
+    # Those that are right are few: they lie on top.
+    order = shown["kind"].map({"wrong": 0, "missed": 1, "right": 2}).sort_values(kind="stable")
+    for row in shown.loc[order.index].itertuples(index=False):
         word, colour = KINDS[str(row.kind)]
         records.append(
             {
-                "from": [row.x_um - middle[0], middle[1] - row.y_um],
-                "to": [row.neighbour_x_um - middle[0], middle[1] - row.neighbour_y_um],
+                "source": [row.x_um, row.y_um],
+                "target": [row.neighbour_x_um, row.neighbour_y_um],
                 "colour": [*_rgb(colour), 210],
                 "text": f"{word}: {row.type} – {row.neighbour_type}, {row.distance_um:.0f} µm, "
                 f"score {row.score:.2f}",
@@ -135,14 +132,33 @@ def _arcs(shown: pd.DataFrame, middle: tuple[float, float]) -> pydeck.Layer:
     return pydeck.Layer(
         "ArcLayer",
         data=records,
-        coordinate_system=2,
-        coordinate_origin=[0, 0],
-        get_source_position="from",
-        get_target_position="to",
+        get_source_position="source",
+        get_target_position="target",
         get_source_color="colour",
         get_target_color="colour",
-        get_width=2,
-        get_height=0.6,
+        get_width=1.6,
+        get_height=0.25,
+        get_tilt=90,
+        pickable=True,
+    )
+
+
+def _rings(shown: pd.DataFrame) -> pydeck.Layer:
+    asked = shown.drop_duplicates("cell_id")
+    records = [
+        {"at": [row.x_um, row.y_um], "text": f"query cell {row.cell_id}: {row.type}"}
+        for row in asked.itertuples(index=False)
+    ]
+    return pydeck.Layer(
+        "ScatterplotLayer",
+        data=records,
+        get_position="at",
+        get_radius=1.6 * _CELL_RADIUS_UM,
+        filled=True,
+        get_fill_color=[255, 255, 255, 40],
+        stroked=True,
+        get_line_color=[120, 130, 136],
+        line_width_min_pixels=2,
         pickable=True,
     )
 

@@ -9,14 +9,13 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui import cards, downloads, neighbour_arcs, neighbour_pictures
-from pages.ui.neighbour_charts import MODEL, NAMES, WEIGHTED
+from pages.ui.neighbour_charts import NAMES
 from pages.ui.session import errors_shown
-from pages.ui.text import count, number
+from pages.ui.text import count
 
 if TYPE_CHECKING:
     from spatialformer_core.service.colocalise import ColocalisationView
 
-_MODELS = (MODEL, WEIGHTED)
 _ARCS = "Arcs on the tissue"
 _SCOPES = {"slide": "Whole slide", "reach": "Within reach", "cells": "All cells of the file"}
 _TABLES = {
@@ -28,57 +27,92 @@ _TABLES = {
 _ROWS = 340
 
 
-def _trivial(info: dict[str, Any]) -> list[str]:
-    return [method for method in info["methods"] if method not in _MODELS]
-
-
-def _headline(info: dict[str, Any], scope: str) -> None:
+def answers(info: dict[str, Any], scope: str) -> pd.DataFrame:
+    """Return recall, JSD and agreement of the model and of every trivial answer, one row each."""
     head, agreement = info["headline"][scope], info["agreement"][scope]
+    rows = []
+    for method in info["methods"]:
+        row: dict[str, Any] = {"answer": NAMES.get(method, method)}
+        for metric in ("recall", "jsd"):
+            found = head[method][metric]
+            row[metric] = found["value"]
+            row[f"{metric}_interval"] = _interval(found["low"], found["high"])
+        rows.append({**row, "agreement": agreement[method]})
+    return pd.DataFrame(rows)
 
-    def best(metric: str, method: str) -> tuple[str, str]:
-        value = head[method][metric]
-        span = f" (95 % {number(value['low'])}–{number(value['high'])})" if value["low"] else ""
-        return number(value["value"]), span
 
-    trivial = _trivial(info)
-    recall_of = {m: head[m]["recall"]["value"] or 0.0 for m in trivial}
-    jsd_of = {m: head[m]["jsd"]["value"] or 1.0 for m in trivial}
-    seen, near = max(recall_of, key=recall_of.__getitem__), min(jsd_of, key=jsd_of.__getitem__)
-    ranked = {m: agreement[m] or 0.0 for m in trivial}
-    same = max(ranked, key=ranked.__getitem__)
-    recall, jsd = best("recall", MODEL), min(best("jsd", m) for m in _MODELS)
-    cards.figures(
-        [
-            ("query cells", count(info["n_queries"]), "Cells that were asked about."),
-            (
-                "recall",
-                recall[0],
-                f"Share of true neighbours among the predicted ones{recall[1]}. The best trivial "
-                f"answer, {NAMES[seen]}: {number(recall_of[seen])}.",
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.3f} – {high:.3f}"
+
+
+def _headline(info: dict[str, Any], scope: str, key: str) -> None:
+    frame, agreement = answers(info, scope), info["agreement"][scope]
+    small = st.column_config.NumberColumn
+    radius_um = info["settings"]["candidates"]["radius_um"]
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height="content",
+        column_config={
+            "answer": st.column_config.TextColumn("answer", pinned=True),
+            "recall": small(
+                "recall (share)",
+                format="%.3f",
+                help=f"Share of the true neighbours (within {radius_um:g} µm) among the predicted.",
             ),
-            (
-                "JSD",
-                jsd[0],
-                f"Distance of predicted and true types around a cell, 0–0.833{jsd[1]}; lower is "
-                f"better. The best trivial answer, {NAMES[near]}: {number(jsd_of[near])}.",
+            "recall_interval": "95 %",
+            "jsd": small(
+                "JSD (0–0.833)",
+                format="%.3f",
+                help="Jensen-Shannon distance of the types predicted around a cell and the true "
+                "ones, mean over cells; lower is better.",
             ),
-            (
-                "agreement",
-                number(max(agreement[m] or 0.0 for m in _MODELS)),
-                "Spearman correlation of observed over expected, predicted against the tissue, "
-                f"over {agreement['n_type_pairs']} pairs of types with at least "
-                f"{agreement['min_expected']} expected neighbours. The best trivial answer, "
-                f"{NAMES[same]}: {number(ranked[same])}.",
+            "jsd_interval": "95 % ",
+            "agreement": small(
+                "agreement (Spearman)",
+                format="%.2f",
+                help="Of observed over expected by pair of types, predicted against the tissue: "
+                f"{agreement['n_type_pairs']} pairs of types with at least "
+                f"{agreement['min_expected']} expected neighbours. 1: the same order, 0: none.",
             ),
-        ]
+        },
     )
+    downloads.table_buttons(frame, f"neighbours-{key}-answers", f"answers-{key}")
 
 
 def _verdict(info: dict[str, Any]) -> None:
     cards.marks(info["marks"])
-    st.info(info["verdict"], icon=":material/gavel:")
+    st.info(_in_words(info["verdict"]), icon=":material/gavel:")
     for note in (info["exposure"], *info["notes"]):
         st.caption(note)
+
+
+def _missing(info: dict[str, Any]) -> None:
+    """Say what cells without coordinates cannot be told."""
+    cards.figures(
+        [
+            ("query cells", count(info["n_queries"]), "Cells that were asked about."),
+            (
+                "candidates each",
+                count(min(info["settings"]["candidates"]["n_sample"], info["n_candidates"] - 1)),
+                "Cells of the same file that each was asked about, drawn at random.",
+            ),
+        ]
+    )
+    st.markdown(
+        "**Missing without coordinates:** true neighbours, so no observed column, no recall, no "
+        "JSD, no intervals, no prior of type pairs and no map. What is here: which types the "
+        "model expects together, over what chance would give."
+    )
+
+
+def _in_words(text: str) -> str:
+    """Return a sentence with the answers named as in the pictures."""
+    for method in sorted(NAMES, key=len, reverse=True):
+        text = text.replace(f"({method})", f"({NAMES[method]})").replace(
+            f", {method}:", f", {NAMES[method]}:"
+        )
+    return text.replace(" um", " µm")
 
 
 def _scope(info: dict[str, Any], pairs: pd.DataFrame, key: str) -> str:
@@ -123,10 +157,16 @@ def _tables(view: ColocalisationView, job_id: str) -> None:
 def view(result: ColocalisationView, job_id: str) -> None:
     """Draw one result; the downloads hold all rows and columns, whatever is shown."""
     info = result.info
-    _verdict(info)
     scope = _scope(info, result.pairs, job_id)
+    left, right = st.columns([1.45, 1], gap="large")
+    with right:
+        _verdict(info)
     if info["has_truth"]:
-        _headline(info, scope)
+        with left:
+            _headline(info, scope, job_id)
+    else:
+        with left:
+            _missing(info)
     names = [*neighbour_pictures.known(info), *([_ARCS] if info["has_truth"] else [])]
     kind = st.segmented_control(
         "Picture", names, default=names[0], required=True, key=f"neighbours-picture-{job_id}"

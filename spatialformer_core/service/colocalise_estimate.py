@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _S_START, _S_PER_CELL, _S_PER_TOWER_PAIR, _S_PER_READ_PAIR = 9.0, 1e-4, 4e-6, 1.7e-3
 """CPU-seconds of one core, docs/results/neighbours_pancreas.md."""
 
+MIN_COVERAGE = 0.5
+"""As `inference.panel.MIN_COVERAGE`, whose import would load torch into the web process."""
+
 _PROBED = 300
 H5AD = ".h5ad"
 
@@ -50,6 +53,8 @@ class ColocaliseEstimate:
         Rough time on one core.
     exposure
         Whether the checkpoint has seen the cells, in a sentence.
+    coverage
+        Share of the slide's genes that the checkpoint knows; None for a file, read by the job.
     has_prior, has_truth
         Whether a prior of type pairs and true neighbours stand beside the model.
     """
@@ -60,6 +65,7 @@ class ColocaliseEstimate:
     candidates_per_query: float
     seconds: float
     exposure: str
+    coverage: float | None
     has_prior: bool
     has_truth: bool
 
@@ -90,6 +96,25 @@ def file_overview(services: Services, source_id: str) -> Overview:
     return read_overview(path.resolve())
 
 
+def require_known_panel(services: Services, slide_id: str, info: CheckpointInfo) -> float:
+    """Return the share of a slide's genes that a checkpoint knows.
+
+    Raises
+    ------
+    SpatialFormerError
+        If it is under a half.
+    """
+    share = services.coverage(slide_id, info.id).fraction
+    if share < MIN_COVERAGE:
+        raise SpatialFormerError(
+            f"Checkpoint {info.name!r} knows {share:.0%} of the slide's genes, at least "
+            f"{MIN_COVERAGE:.0%} are needed.",
+            where=slide_id,
+            fix="Choose one trained on such a panel; the page Models shows what each knows.",
+        )
+    return share
+
+
 def estimate_colocalisation(services: Services, request: ColocaliseRequest) -> ColocaliseEstimate:
     """Return cells, candidates and time of a co-localisation, before it is started.
 
@@ -118,6 +143,7 @@ def estimate_colocalisation(services: Services, request: ColocaliseRequest) -> C
         candidates,
         _seconds(info, int(eligible.sum()), n_queries * candidates),
         found.words,
+        require_known_panel(services, request.slide_id, info),
         _has_prior(kept, found),
         has_truth=True,
     )
@@ -142,6 +168,7 @@ def _of_file(
         candidates,
         _seconds(info, file.n_cells, n_queries * candidates),
         words,
+        None,
         has_prior=False,
         has_truth=file.has_coordinates,
     )
