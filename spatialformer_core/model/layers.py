@@ -101,7 +101,14 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "T D"], batch: Packed) -> Float[Tensor, "T D"]:
         """Return the block's output for packed rows."""
-        y = self.convolve(_gate(self.expand(x)), batch)
+        return self.finish(x, self.convolve(self.gated(x), batch))
+
+    def gated(self, x: Float[Tensor, "T D"]) -> Float[Tensor, "T D"]:
+        """Return what is convolved."""
+        return _gate(self.expand(x))
+
+    def finish(self, x: Float[Tensor, "T D"], y: Float[Tensor, "T D"]) -> Float[Tensor, "T D"]:
+        """Normalise and project what was convolved, add, normalise, feed forward."""
         y = self.project(self.dropout(F.silu(self.batch_norm(y))))
         x = self.norm1(x + self.conv_scale(y))
         return _run(self.norm2, x + self.feed_forward_scale(self.feed_forward(x)))
@@ -154,23 +161,65 @@ class AttentionBlock(nn.Module):
             parts.append(F.scaled_dot_product_attention(q, k, v, attn_mask=own))
         return torch.cat(parts)
 
-    def forward(self, x: Float[Tensor, "T D"], batch: Packed) -> Float[Tensor, "T D"]:
-        """Return the block's output for packed rows."""
-        qkv = self.qkv(x)
+    def forward(
+        self, x: Float[Tensor, "T D"], batch: Packed, qkv: Float[Tensor, "T 3D"] | None = None
+    ) -> Float[Tensor, "T D"]:
+        """Return the block's output for packed rows; ``qkv`` if it is known already."""
+        qkv = self.qkv(x) if qkv is None else qkv
         mixed = torch.cat([self.attend(qkv[g.start : g.stop], g) for g in batch.groups])
         return self.finish(x, mixed)
 
     def forward_cls(self, x: Float[Tensor, "T D"], batch: Packed) -> Float[Tensor, "B D"]:
-        """Return the block's output at CLS only, at a fraction of the work (last layer)."""
-        qkv = self.qkv(x)
+        """Return the block's output at CLS only, at a fraction of the work (last layer).
+
+        Without a gradient neither keys nor values are computed: ``q . (W x) = (W' q) . x``, and a
+        weighted mean of ``W x`` is ``W`` times that of ``x``, so rows are met once per head only.
+        """
+        short = isinstance(self.qkv, nn.Linear) and not torch.is_grad_enabled()
+        asked = self._asked(x[batch.starts]) if short else None
+        qkv = x if short else self.qkv(x)
         places = torch.searchsorted(
             batch.starts, torch.tensor([g.start for g in batch.groups], device=x.device)
         ).tolist()
         mixed = []
         for group, place in zip(batch.groups, places, strict=True):
-            own = batch.starts[place : place + group.n] - group.start
-            mixed.append(self.attend(qkv[group.start : group.stop], group)[own])
+            own = slice(place, place + group.n)
+            rows = qkv[group.start : group.stop]
+            if asked is None:
+                cls = batch.starts[own] - group.start
+                mixed.append(self.attend(rows, group)[cls])
+            else:
+                mixed.append(self._attend_cls(asked[own], rows, group))
         return self.finish(x[batch.starts], torch.cat(mixed))
+
+    def _parts(self, number: int) -> tuple[Float[Tensor, "H K D"], Float[Tensor, "H K"]]:
+        """Return weight and bias of queries (0), keys (1) or values (2) by head."""
+        dim = self.qkv.in_features
+        at = slice(number * dim, (number + 1) * dim)
+        weight = self.qkv.weight[at].view(self.n_heads, -1, dim)
+        return weight, self.qkv.bias[at].view(self.n_heads, -1)
+
+    def _asked(self, cls: Float[Tensor, "B D"]) -> Float[Tensor, "B H D"]:
+        """Return what each head of CLS looks for in a row; a key's bias is one for all rows."""
+        (query, bias), (key, _) = self._parts(0), self._parts(1)
+        q = F.linear(cls, query.flatten(0, 1), bias.flatten()).view(len(cls), self.n_heads, -1)
+        return torch.einsum("bhk,hkd->bhd", q * q.shape[-1] ** -0.5, key)
+
+    def _attend_cls(
+        self, asked: Float[Tensor, "B H D"], rows: Float[Tensor, "R D"], group: Group
+    ) -> Float[Tensor, "B D"]:
+        if group.index is not None:
+            rows = rows.new_zeros(group.n * group.length, rows.shape[1]).index_copy(
+                0, group.index, rows
+            )
+        rows = rows.view(group.n, group.length, -1)
+        logits = asked @ rows.transpose(1, 2)
+        logits = logits - self.slopes[:, None] * torch.arange(group.length, device=rows.device)
+        if group.padding is not None:
+            logits = logits.masked_fill(group.padding[:, None, :], float("-inf"))
+        value, bias = self._parts(2)
+        met = torch.softmax(logits, -1).to(rows.dtype) @ rows
+        return (torch.einsum("bhd,hkd->bhk", met, value) + bias).flatten(1)
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Project what attention mixed, add, normalise, feed forward."""

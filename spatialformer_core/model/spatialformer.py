@@ -18,6 +18,7 @@ from spatialformer_core.model.heads import (
 )
 from spatialformer_core.model.layers import AttentionBlock, ConvBlock
 from spatialformer_core.model.layout import Packed, lay_out, pack
+from spatialformer_core.model.windows import find_windows
 
 _N_SEGMENTS = 3
 _TOKEN_STD = 0.1
@@ -145,11 +146,34 @@ class SpatialFormer(nn.Module):
 
     def cls(self, batch: Packed) -> Float[Tensor, "B D"]:
         """Return the last layer at CLS, in packed order, without computing the other rows."""
-        x: Tensor = self.embedding(batch)
-        *first, last = self._typed_blocks()
-        for block in first:
+        return self._blocks_cls(batch)
+
+    def _blocks_cls(self, batch: Packed) -> Float[Tensor, "B D"]:
+        first, *others = self._typed_blocks()
+        x, qkv = self._begun(first, batch)
+        if not others:
+            return first.attention.forward_cls(x, batch)
+        x = first.attention(x, batch, qkv)
+        *between, last = others
+        for block in between:
             x = block(x, batch)
         return last.forward_cls(x, batch)
+
+    def _begun(
+        self, first: Block, batch: Packed
+    ) -> tuple[Float[Tensor, "T D"], Float[Tensor, "T 3D"] | None]:
+        """Return the rows after the first convolution, and their qkv where it is known."""
+        shared = None
+        if not self.training and not torch.is_grad_enabled() and batch.tokens.device.type == "cpu":
+            shared = find_windows(batch, self.config.conv_kernel)
+        if shared is None:
+            return first.conv(self.embedding(batch), batch), None
+        kinds: Tensor = self.embedding(shared.embedded(batch))
+        conv = first.conv
+        mixed = shared.convolved(conv.gated(kinds), conv.depthwise.weight)
+        rows = conv.finish(kinds[shared.centre], mixed)
+        qkv = first.attention.qkv(rows)[shared.number] if self.config.n_blocks > 1 else None
+        return rows[shared.number], qkv
 
     def _typed_blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]
