@@ -6,7 +6,7 @@ const SVG = 'http://www.w3.org/2000/svg';
 const MARGIN_PX = 16;
 
 /** Everything of one picture, in CSS pixels: the pixels of deck, regions and bar as numbers. */
-export function sceneOf({ box, camera, canvas, regions, size: [width, height], stage }) {
+export function sceneOf({ box, camera, canvas, info, regions, size: [width, height], stage }) {
   // The buffer is only readable in the task that drew it.
   stage.deck.redraw('export');
   const pixels = document.createElement('canvas');
@@ -20,7 +20,7 @@ export function sceneOf({ box, camera, canvas, regions, size: [width, height], s
   const shift = [width / 2 - camera.state.target[0] * scale, height / 2 - camera.state.target[1] * scale];
   const shown = regions.visible ? regions.list : [];
   const dark = box.classList.contains('black');
-  return { pixels, width, height, scale, shift, bar: barLength(camera.state.zoom), ink: dark ? '#eef2f4' : style.color, paper: dark ? '#05070a' : style.backgroundColor, font: style.fontFamily,
+  return { pixels, width, height, scale, shift, bar: info.is_map ? null : barLength(camera.state.zoom), ink: dark ? '#eef2f4' : style.color, paper: dark ? '#05070a' : style.backgroundColor, font: style.fontFamily,
     regions: shown.map(({ name, colour, path, anchor }) => ({ name, colour, path, x: anchor[0] * scale + shift[0], y: anchor[1] * scale + shift[1] - 8 })) };
 }
 
@@ -41,6 +41,7 @@ export function drawScene(scene) {
     });
     written(context, name, x, y, ink, paper);
   });
+  if (!bar) return pixels;
   const [left, base] = [MARGIN_PX, height - MARGIN_PX];
   context.fillStyle = paper;
   context.fillRect(left - 8, base - 28, bar.px + 16, 38);
@@ -73,11 +74,13 @@ export function svgOf({ pixels, width, height, scale, shift, bar, ink, paper, fo
     add(shapes, 'path', { d: path, stroke: colour, 'stroke-width': 2 / scale, 'stroke-linejoin': 'round' });
     add(names, 'text', { x, y, ...label }, name);
   });
-  const base = height - MARGIN_PX;
-  const scaleBar = add(root, 'g', { id: 'scale-bar' });
-  add(scaleBar, 'rect', { x: MARGIN_PX - 8, y: base - 28, width: bar.px + 16, height: 38, fill: paper });
-  add(scaleBar, 'rect', { x: MARGIN_PX, y: base - 4, width: bar.px, height: 4, fill: ink });
-  add(scaleBar, 'text', { x: MARGIN_PX + bar.px / 2, y: base - 10, 'text-anchor': 'middle', fill: ink }, bar.label);
+  if (bar) {
+    const base = height - MARGIN_PX;
+    const scaleBar = add(root, 'g', { id: 'scale-bar' });
+    add(scaleBar, 'rect', { x: MARGIN_PX - 8, y: base - 28, width: bar.px + 16, height: 38, fill: paper });
+    add(scaleBar, 'rect', { x: MARGIN_PX, y: base - 4, width: bar.px, height: 4, fill: ink });
+    add(scaleBar, 'text', { x: MARGIN_PX + bar.px / 2, y: base - 10, 'text-anchor': 'middle', fill: ink }, bar.label);
+  }
   return `<?xml version="1.0" encoding="UTF-8"?>\n${new XMLSerializer().serializeToString(root)}\n`;
 }
 

@@ -173,6 +173,8 @@ export class Viewer extends Inspect {
     this.settings.showImage ??= this.image()?.kind === 'he';
     this.grid = new Grid(cells.xy, cells.n);
     this.minimap.open(info.bounds_um);
+    // Distances on a map of an embedding (UMAP) have no unit.
+    this.status.scale.hidden = Boolean(info.is_map);
     this.camera.start(info.bounds_um, ...this.size, this.inset, this.data.view);
     // deck keeps a canvas to itself: each slide gets a new one.
     const canvas = h('canvas', {});
