@@ -9,10 +9,13 @@ import streamlit as st
 
 from pages.ui import cards
 from pages.ui.session import errors_shown, link, owner, remember, services
-from pages.ui.text import compact, count, duration, number
+from pages.ui.text import compact, count, duration, number, plural
+from spatialformer_core.service import screen_desk
 
 if TYPE_CHECKING:
     from spatialformer_core.service import ScreenEstimate, ScreenRequest
+
+_NAMED = 8
 
 
 @st.cache_data(show_spinner=False, max_entries=64, ttl=600)
@@ -29,6 +32,7 @@ def _estimate(request: ScreenRequest) -> ScreenEstimate:
 
 def _numbers(estimate: ScreenEstimate, request: ScreenRequest) -> None:
     near, (nearest, farthest) = request.radius_um, request.far_um
+    times = screen_desk.n_screens(request)
     pace = "measured on this machine" if estimate.seconds_measured else "a first guess"
     cards.figures(
         [
@@ -62,9 +66,24 @@ def _numbers(estimate: ScreenEstimate, request: ScreenRequest) -> None:
                 f"{100 * estimate.coverage:.0f} %",
                 "Share of the slide's genes that the model knows; others are not read.",
             ),
-            ("time", duration(estimate.seconds), f"Once it runs; the pace is {pace}."),
+            (
+                "forward passes",
+                compact(times * estimate.forwards),
+                "Passes through the network: of single cells with two towers, of cell pairs with "
+                f"a cross-encoder. Mode: {estimate.mode}.",
+            ),
+            ("time", duration(times * estimate.seconds), f"Once it runs; the pace is {pace}."),
         ]
     )
+    if times > 1:
+        st.caption(f"Further models and null runs carry out the screen {times} times in all.")
+    if estimate.genes_unknown:
+        names = ", ".join(estimate.genes_unknown[:_NAMED])
+        st.warning(
+            f"The model does not know {plural(len(estimate.genes_unknown), 'gene')} that you "
+            f"named: {names}.",
+            icon=":material/help:",
+        )
 
 
 def _units(estimate: ScreenEstimate) -> None:
@@ -93,13 +112,16 @@ def _reach(estimate: ScreenEstimate) -> None:
         return
     st.success(
         f"**p-values are possible**, if the model turns out to tell near from far here. A single "
-        f"gene pair would need |t| ≥ {number(estimate.t_needed)} over {estimate.n_units} units.",
+        f"gene pair alone would need p ≤ {number(estimate.p_needed)}: |t| ≥ "
+        f"{number(estimate.t_needed)} over {estimate.n_units} units, a mean effect of "
+        f"{number(estimate.effect_needed_sd)} standard deviations between units.",
         icon=":material/check_circle:",
     )
 
 
 def _start(request: ScreenRequest) -> None:
     with errors_shown():
+        screen_desk.check_references(services(), request)
         link("screen", services().submit_screen(request, owner()))
         remember("The screen is started.")
         st.rerun()

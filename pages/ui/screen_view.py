@@ -1,22 +1,23 @@
-"""The result of a screen: verdict, gate, picture, table, downloads, methods."""
+"""The result of a screen: verdict, gate, pictures, table, downloads; what is beside, below."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages.ui import cards, charts, downloads
+from pages.ui import cards, downloads, screen_more, screen_pictures
+from pages.ui.screen_pictures import Q_LEVEL, has_p
+from pages.ui.session import owner, services
 from pages.ui.text import count, number
+from spatialformer_core.service import screen_desk
 
 if TYPE_CHECKING:
     from spatialformer_core.service import ScreenView
 
-Q_LEVEL = 0.05
-_STRONGEST = 20
 _FLAGS = {
     "spillover": (
         "Hide likely spillover",
@@ -26,11 +27,6 @@ _FLAGS = {
         "Hide cells seen in training",
         "The model has seen these cells; it may remember them instead of reading them.",
     ),
-}
-_AXES = {
-    "significance": ("Significance", "−log10 q", "log_q"),
-    "interaction": ("Interaction", "interaction beyond the single genes (logit)", "epsilon"),
-    "width": ("Interval width", "width of the 95 % interval (logit)", "width"),
 }
 
 
@@ -51,6 +47,8 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
         "epsilon": small(
             "interaction", format="%.3g", help="Pair effect minus what the two genes do alone."
         ),
+        "epsilon_q": small("q of it", format="%.2g", help="The same for the interaction."),
+        "agree": small("models agree", format="%.2f", help="Share of the models with this sign."),
         "n_units": small("units", help="Replicate units in which the pair was seen."),
         "n_pairs": small("cell pairs", format="localized", help="Near cell pairs with both genes."),
         "spillover": st.column_config.CheckboxColumn("spillover", help=_FLAGS["spillover"][1]),
@@ -67,11 +65,6 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
         for name, column in shown.items()
         if name in frame and not frame[name].isna().all()
     }
-
-
-def has_p(frame: pd.DataFrame) -> bool:
-    """Tell whether the screen has p-values at all."""
-    return "q" in frame and bool(frame["q"].notna().any())
 
 
 def _flag(frame: pd.DataFrame, column: str) -> pd.Series:
@@ -106,6 +99,7 @@ def _filtered(frame: pd.DataFrame, absent: dict[str, str], key: str) -> pd.DataF
         )
         if hidden:
             kept = kept[~_flag(kept, column)]
+    kept = _only(kept, key)
     if gene.strip():
         text = gene.strip().upper()
         left = kept["gene_left"].str.upper().str.contains(text, regex=False)
@@ -114,38 +108,24 @@ def _filtered(frame: pd.DataFrame, absent: dict[str, str], key: str) -> pd.DataF
     return kept
 
 
-def _highlight(frame: pd.DataFrame) -> pd.Series:
-    if has_p(frame):
-        return frame["q"] < Q_LEVEL
-    strongest = frame["d_diff"].abs().nlargest(_STRONGEST).index
-    return pd.Series(frame.index.isin(strongest), index=frame.index)
-
-
-def _picture(frame: pd.DataFrame, key: str) -> None:
-    shown = frame.assign(
-        log_q=-np.log10(frame["q"].astype(float).clip(lower=1e-300)) if has_p(frame) else np.nan,
-        width=frame["d_high"] - frame["d_low"],
+def _only(frame: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Draw what the table can be narrowed to, as far as it knows of it; return what passes."""
+    tests = {
+        f"q < {Q_LEVEL}": frame["q"] < Q_LEVEL,
+        f"interaction q < {Q_LEVEL}": frame["epsilon_q"] < Q_LEVEL,
+        "joint requirement": frame["kind"] == "joint requirement",
+        "redundancy": frame["kind"] == "redundancy",
+        "known ligand–receptor": _flag(frame, "is_ligand_receptor"),
+    }
+    known = {name: mask for name, mask in tests.items() if mask.any()}
+    if not known:
+        return frame
+    wanted = st.pills(
+        "Only", list(known), selection_mode="multi", key=f"only-{key}", label_visibility="collapsed"
     )
-    axes = [axis for axis, (_, _, column) in _AXES.items() if shown[column].notna().any()]
-    axis = st.segmented_control(
-        "Vertical axis",
-        axes,
-        default=axes[0],
-        required=True,
-        key=f"axis-{key}",
-        format_func=lambda a: _AXES[a][0],
-    )
-    _, label, column = _AXES[axis or axes[0]]
-    figure = charts.effects(shown.dropna(subset=[column]), column, label, _highlight(shown))
-    charts.draw(figure, f"screen-{key}", f"volcano-{key}", "Effect of each gene pair")
-    coloured = (
-        f"q < {Q_LEVEL}."
-        if has_p(frame)
-        else f"the {_STRONGEST} strongest effects; without p-values colour is no verdict."
-    )
-    st.caption(
-        f"Coloured: {coloured} Left of zero: without the pair the model expects less contact."
-    )
+    for name in wanted:
+        frame = frame[known[name].reindex(frame.index)]
+    return frame
 
 
 def _verdict(info: dict[str, Any]) -> None:
@@ -163,9 +143,42 @@ def _downloads(frame: pd.DataFrame, info: dict[str, Any], key: str) -> None:
     with st.container(horizontal=True, gap="small"):
         downloads.table_buttons(frame, f"screen-{key}", f"screen-{key}")
         text = json.dumps(info, indent=1, ensure_ascii=False, default=str).encode("utf-8")
-        downloads.file_button(
-            "screen.json", text, f"screen-{key}.json", "application/json", f"json-{key}"
-        )
+        name = f"screen-{key}.json"
+        downloads.file_button("Provenance", text, name, "application/json", f"json-{key}")
+    with st.popover("Figures as SVG or PNG", icon=":material/image:"):
+        for figure in ("volcano", "heatmap", "network", "map", "ranks"):
+            with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+                st.markdown(figure)
+                for suffix, mime in ((".svg", "image/svg+xml"), (".png", "image/png")):
+                    make = partial(screen_desk.figure, services(), key, figure, suffix, owner())
+                    name = f"screen-{figure}-{key}{suffix}"
+                    label = suffix[1:].upper()
+                    downloads.file_button(label, make, name, mime, f"{figure}{suffix}-{key}")
+    st.caption("Tables hold all rows and columns, whatever is filtered.")
+
+
+def _table(kept: pd.DataFrame, n_all: int, key: str) -> tuple[str, str] | None:
+    """Draw the table; return the genes of the row that is chosen in it."""
+    st.markdown(f"**{count(len(kept))}** of {count(n_all)} gene pairs, strongest first")
+    config = _columns(kept)
+    rows = kept.sort_values("d_diff", key=lambda v: v.abs(), ascending=False, ignore_index=True)
+    if has_p(rows):
+        rows = rows.sort_values("p", ignore_index=True, kind="stable")
+    event = st.dataframe(
+        rows,
+        hide_index=True,
+        column_config=config,
+        column_order=[name for name in config if name in rows],
+        height=430,
+        key=f"rows-{key}",
+        on_select="rerun",
+        selection_mode="single-row",
+    )
+    chosen = [row for row in event["selection"]["rows"] if row < len(rows)]
+    if not chosen:
+        return None
+    row = rows.iloc[chosen[0]]
+    return str(row["gene_left"]), str(row["gene_right"])
 
 
 def view(result: ScreenView, key: str) -> None:
@@ -174,20 +187,17 @@ def view(result: ScreenView, key: str) -> None:
     _verdict(info)
     _gate(info)
     kept = _filtered(frame, info["not_computed"], key)
+    chosen = None
     if not len(kept):
         cards.empty("No pair matches", "Loosen the filters above.", "filter_alt_off")
-        return
-    left, right = st.columns([1, 1.15], gap="large")
-    with left:
-        _picture(kept, key)
-    with right:
-        st.markdown(f"**{count(len(kept))}** of {count(len(frame))} gene pairs")
-        config = _columns(frame)
-        order = [name for name in config if name in kept]
-        rows = kept.sort_values("d_diff", key=lambda v: v.abs(), ascending=False)
-        st.dataframe(rows, hide_index=True, column_config=config, column_order=order, height=430)
-        _downloads(frame, info, key)
-    _methods(info)
+    else:
+        left, right = st.columns([1, 1.15], gap="large")
+        with left:
+            screen_pictures.picture(kept, result, key)
+        with right:
+            chosen = _table(kept, len(frame), key)
+            _downloads(frame, info, key)
+    screen_more.view(result, kept, chosen, key)
 
 
 def _gate(info: dict[str, Any]) -> None:
@@ -208,10 +218,3 @@ def _gate(info: dict[str, Any]) -> None:
             ("gate: near vs far, AUROC (95 %)", auroc, str(gate["reason"])),
         ]
     )
-
-
-def _methods(info: dict[str, Any]) -> None:
-    text = info.get("methods")
-    if text:
-        with st.expander("Methods, ready to paste", icon=":material/article:"):
-            st.markdown(str(text))

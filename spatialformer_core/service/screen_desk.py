@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +115,26 @@ def figure(
     if name not in figures:
         raise SpatialFormerError(f"There is no figure {name[:40]!r}: {', '.join(figures)}.")
     return pl.as_bytes(figures[name], suffix)
+
+
+def whole_slides(services: Services, slide_ids: Sequence[str]) -> str:
+    """Return whole slides as regions (GeoJSON in um), each a replicate of its own name.
+
+    So that slides can stand on the two sides of a comparison: healthy against disease, say.
+    """
+    features = []
+    for slide_id in slide_ids:
+        meta = services.slide(slide_id).meta
+        x0, y0, x1, y1 = meta.bounds_um
+        ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+        features.append(
+            {
+                "type": "Feature",
+                "properties": {"name": meta.name, "unit": slide_id, "slide_id": slide_id},
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+            }
+        )
+    return json.dumps({"type": "FeatureCollection", "features": features})
 
 
 def again(services: Services, job_id: str, owner: str) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from spatialformer_core.slides import Slide, SlideStore
 
+__all__ = ["MAX_EXAMPLES", "ExampleCell", "ExamplePair", "example_pairs"]
+
 MAX_EXAMPLES = 100
 _Found = list[tuple[int, ExamplePair]]
 
@@ -111,5 +113,6 @@ def _transcripts(slide: Slide, cell: int, gene: str) -> DoubleArray | None:
         return None
     stored = slide.transcripts_by_cell()
     here = slice(int(stored.indptr[cell]), int(stored.indptr[cell + 1]))
-    mine = np.asarray(stored.gene[here]) == slide.genes.index(gene)
-    return np.asarray(stored.xyz_um[here], np.float64)[mine]
+    mine = np.flatnonzero(np.asarray(stored.gene[here]) == slide.genes.index(gene))
+    places: DoubleArray = np.asarray(stored.xyz_um[here], np.float64)[mine]
+    return places
