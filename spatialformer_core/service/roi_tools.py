@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Operation = Literal["union", "subtract", "intersect"]
 Move = Literal["same", "centre", "file"]
 
+_INSIDE = 0.95
+
 SLIVER_UM2 = 1.0
 """Pieces that two hand-drawn outlines leave along a shared edge; a cell is fifty times as large."""
 
@@ -259,7 +261,7 @@ def _off_tissue(target: Slide, name: str, polygon: BaseGeometry, share: float) -
     cells = int(select_cells(target.xy_um, polygon).sum())
     if not cells:
         return [f"{name} holds no cell there."]
-    if share < 0.99:
+    if share < _INSIDE:
         return [f"{name}: {100 * (1 - share):.0f} % of its area lies outside the slide."]
     return []
 

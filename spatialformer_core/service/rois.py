@@ -51,8 +51,8 @@ def save_roi(
     label = _new_name(slide, name, owner)
     drawn = _one(slide, geojson, limits)
     roi = replace(drawn, name=label, unit=label if drawn.unit == drawn.name else drawn.unit)
-    _add(slide, [roi], limits, owner)
-    return roi
+    (saved,) = _add(slide, [roi], limits, owner)
+    return saved
 
 
 def rename_roi(slide: Slide, roi_id: str, name: str, owner: str | None = None) -> Roi:
