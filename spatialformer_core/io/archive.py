@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io import guard
@@ -75,9 +76,31 @@ class Archive:
         try:
             return self._file.read(info)
         except _FAULTS as error:
-            raise _refuse(
-                f"{name[:80]!r} is damaged: {str(error)[:160]}.", self.path, "Copy it again."
-            ) from error
+            raise self._damaged(name, error) from error
+
+    @contextlib.contextmanager
+    def stream(self, name: str) -> Iterator[io.RawIOBase]:
+        """Open a member for reading piece by piece.
+
+        Raises
+        ------
+        SpatialFormerError
+            If it is not there or damaged.
+        """
+        info = self._members.get(name)
+        if info is None:
+            raise _refuse(f"The archive holds no {name[:80]!r}.", self.path)
+        try:
+            member = self._file.open(info)
+        except _FAULTS as error:
+            raise self._damaged(name, error) from error
+        with member:
+            yield _Member(member, lambda error: self._damaged(name, error))
+
+    def _damaged(self, name: str, error: Exception) -> SpatialFormerError:
+        return _refuse(
+            f"{name[:80]!r} is damaged: {str(error)[:160]}.", self.path, "Copy it again."
+        )
 
     def json(self, name: str) -> dict[str, Any]:
         """Return a member that holds a JSON object.
@@ -94,6 +117,27 @@ class Archive:
         if not isinstance(values, dict):
             raise _refuse(f"{name[:80]!r} holds no object.", self.path)
         return values
+
+
+class _Member(io.RawIOBase):
+    """A member that is read; whatever zipfile raises meanwhile becomes our error."""
+
+    def __init__(
+        self, source: IO[bytes], damaged: Callable[[Exception], SpatialFormerError]
+    ) -> None:
+        super().__init__()
+        self._source, self._fault = source, damaged
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            block = self._source.read(len(buffer))
+        except _FAULTS as error:
+            raise self._fault(error) from error
+        buffer[: len(block)] = block
+        return len(block)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from spatialformer_core.io.hdf5 import MAX_CATEGORIES, MAX_TEXT
 from spatialformer_core.io.records import GroupCodes, Groups, Names
 
 _ID_COLUMNS = ("cell_id", "Barcode", "barcode", "cell")
+_COLOURS = frozenset({"color", "colour"})
+"""What Xenium Explorer may write beside the group: the colour that it is drawn in."""
 _RENAMED = {"group": "cell_type", "Cluster": "cluster"}
 _MAX_COLUMNS = 32
 
@@ -37,7 +39,7 @@ def read_labels(path: Path, folder: Path, cell_ids: Names) -> Labels:
     path
         CSV, plain or gzipped, with a header: ``cell_id,group`` (the group becomes ``cell_type``)
         or any other names of columns, which are kept. ``Barcode,Cluster`` as the instrument writes
-        it is read too.
+        it is read too; the ``color`` that Xenium Explorer writes beside a group is left out.
 
     Raises
     ------
@@ -111,6 +113,8 @@ def _read_columns(
     import pyarrow.compute as pc
 
     columns = {name: _Column(path) for name in header if name != id_column}
+    if "group" in columns:
+        columns = {name: column for name, column in columns.items() if name not in _COLOURS}
     parts: list[Names] = []
     for batch in delimited.batches(path, folder, dict.fromkeys(header, pa.string()), {}):
         ids = pc.utf8_trim_whitespace(batch.column(id_column).fill_null(""))

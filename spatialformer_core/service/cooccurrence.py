@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from spatialformer_core.slides import Slide
 
 _MIN_CELLS_SHOWN = 10
+FORMAT = 1
+"""Raised whenever the same slide and settings would give other tables: kept ones are made anew."""
+
 PAIRS, CELLS, FACTS = "pairs.parquet", "cells.parquet", "cooccurrence.json"
 
 
@@ -124,6 +127,7 @@ def write_cooccurrence(
     facts = {
         "settings": settings.model_dump(mode="json"),
         "version": __version__,
+        "format": FORMAT,
         "simulated": slide.meta.simulated,
         "agreement": None if math.isnan(found.agreement) else found.agreement,
         "qc": slide.meta.qc.model_dump(mode="json"),

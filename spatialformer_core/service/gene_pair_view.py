@@ -23,8 +23,13 @@ from spatialformer_core.service.gene_pairs import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from spatialformer_core.arrays import BoolArray
+    from spatialformer_core.gene_pairs import Contrast
     from spatialformer_core.jobs import JobQueue
-    from spatialformer_core.slides import SlideMeta, SlideStore
+    from spatialformer_core.service.pair_cells import PairDetail
+    from spatialformer_core.service.picture import CellPicture
+    from spatialformer_core.slides import Slide, SlideMeta, SlideStore
+    from spatialformer_core.stats import CellUnits, Placed
 
 NETWORK = "network.graphml"
 _S_PER_TRANSCRIPT, _S_PER_COMPARED_CELL, _S_START = 1.5e-6, 2e-5, 4.0
@@ -113,8 +118,30 @@ def group_names(store: SlideStore, slide_ids: Sequence[str], groupby: str) -> tu
     )
 
 
-def estimate_gene_pairs(store: SlideStore, request: GenePairRequest) -> GenePairEstimate:
-    """Return cells, comparisons, replicate units and time, before anything is started.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which cells a comparison takes, and how they are compared.
+
+    Attributes
+    ----------
+    slides
+        The slides, open.
+    kept
+        Per slide, the cells that take part, shape ``(n_cells,)``.
+    placed
+        Slide and place of those cells, slide after slide.
+    comparisons
+        Each comparison with the replicate unit of each of those cells.
+    """
+
+    slides: tuple[Slide, ...]
+    kept: tuple[BoolArray, ...]
+    placed: Placed
+    comparisons: tuple[tuple[Contrast, CellUnits], ...]
+
+
+def plan_of(store: SlideStore, request: GenePairRequest) -> Plan:
+    """Return the cells and comparisons of a request, as its job takes them.
 
     Raises
     ------
@@ -138,10 +165,23 @@ def estimate_gene_pairs(store: SlideStore, request: GenePairRequest) -> GenePair
         donors=tuple(slide.meta.sample.donor for slide in slides),
     )
     grouping = make_grouping(request.groupby, labels)
-    plan = planned_units(grouping, placed, request.settings)
+    comparisons = planned_units(grouping, placed, request.settings)
+    return Plan(tuple(slides), tuple(kept), placed, tuple(comparisons))
+
+
+def estimate_gene_pairs(store: SlideStore, request: GenePairRequest) -> GenePairEstimate:
+    """Return cells, comparisons, replicate units and time, before anything is started.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the slides, the grouping or its groups do not suffice.
+    """
+    found = plan_of(store, request)
+    placed, plan = found.placed, found.comparisons
     missing = [
         slide.meta.n_transcripts
-        for slide in slides
+        for slide in found.slides
         if not files.is_complete(cooccurrence_folder(slide, request.cooccurrence))
     ]
     rounds = (1 + request.cooccurrence.permutations) / (1 + _PERMUTATIONS_TIMED)
@@ -269,3 +309,17 @@ class GenePairDesk:
     ) -> PairNetwork:
         """Return the strongest edges of one comparison (group, reference), placed for drawing."""
         return pair_network(self._queue.result(job_id, owner), *comparison, most)
+
+    def pair(
+        self, job_id: str, comparison: tuple[str, str], pair: str, owner: str | None = None
+    ) -> PairDetail:
+        """Return one pair of genes in every cell and unit of a comparison (group, reference)."""
+        from spatialformer_core.service.pair_cells import pair_detail
+
+        return pair_detail(self._store, self._queue.result(job_id, owner), comparison, pair)
+
+    def pair_picture(self, slide_id: str, cells: pd.DataFrame, column: str) -> CellPicture:
+        """Return the cells of a slide, coloured by a column of a `PairDetail`'s cells."""
+        from spatialformer_core.service.pair_cells import pair_picture
+
+        return pair_picture(self._store.open(slide_id), cells, column)

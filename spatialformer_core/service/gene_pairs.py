@@ -22,6 +22,7 @@ from spatialformer_core.progress import Cancel, Progress, check, never, silent, 
 from spatialformer_core.service.cooccurrence import (
     CELLS,
     FACTS,
+    FORMAT,
     PAIRS,
     CooccurrenceSettings,
     write_cooccurrence,
@@ -130,7 +131,8 @@ def stored_cooccurrence(
     """Return the folder with a slide's co-occurrence, measured unless it was before.
 
     It lies beside the slide, under a name that follows from the settings, the slide's time of
-    ingest and our version: a slide that was ingested again is measured again.
+    ingest and the `FORMAT` of what is measured: a slide that was ingested again is measured
+    again, and so is every slide once the search for communities gives something else.
     """
     folder = cooccurrence_folder(slide, settings)
     if not files.is_complete(folder):
@@ -141,7 +143,7 @@ def stored_cooccurrence(
 
 def cooccurrence_folder(slide: Slide, settings: CooccurrenceSettings) -> Path:
     """Return where a slide's co-occurrence lies once it is measured."""
-    facts = [settings.model_dump(mode="json"), slide.meta.created, __version__]
+    facts = [settings.model_dump(mode="json"), slide.meta.created, FORMAT]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return slide.user_folder / _STORED / digest[:16]
 

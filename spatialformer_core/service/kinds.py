@@ -14,6 +14,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "embed": ("spatialformer_core.service.embed", "run_embed_job"),
     "colocalise": ("spatialformer_core.service.colocalise", "run_colocalise_job"),
     "gene-pairs": ("spatialformer_core.service.gene_pairs", "run_gene_pairs_job"),
+    "change": ("spatialformer_core.service.changes", "run_change_job"),
+    "types": ("spatialformer_core.service.cell_types", "run_types_job"),
     "spillover": ("spatialformer_core.service.spillover", "run_spillover_job"),
 }
 

@@ -21,6 +21,8 @@ _PLAIN = "#46707D"
 _RAMP = ("#E9CF86", "#DB7A55", "#A3306B", "#3C1B66")
 """Few to many transcripts: readable on white without telling red from green."""
 
+_NONE = "#D5DBDE"
+
 _RADIUS_PX = (0.8, 7.0)
 _FAINT = 0.3
 Rgb = NDArray[np.uint8]
@@ -62,7 +64,31 @@ def cell_picture(slide: Slide, color_by: str, longest_px: int = LONGEST_PX) -> C
     SpatialFormerError
         If the slide has no such grouping or gene.
     """
-    colours, order, legend = _colours(slide, color_by)
+    return _drawn(slide, *_colours(slide, color_by), longest_px)
+
+
+def value_picture(
+    slide: Slide, values: NDArray[np.float64], longest_px: int = LONGEST_PX
+) -> CellPicture:
+    """Draw every cell by a value of its own, on a ground that one can see through.
+
+    Parameters
+    ----------
+    values
+        Not negative, shape ``(n_cells,)``; 0 is drawn as none.
+    """
+    return _drawn(slide, *_by_value(values), longest_px, clear=True)
+
+
+def _drawn(
+    slide: Slide,
+    colours: Rgb,
+    order: NDArray[np.int64],
+    legend: tuple[tuple[str, str], ...],
+    longest_px: int,
+    *,
+    clear: bool = False,
+) -> CellPicture:
     failing = ~np.asarray(slide.passes_qc, np.bool_)
     colours[failing] = np.rint(255 - _FAINT * (255 - colours[failing].astype(np.float64)))
     x0, y0, x1, y1 = slide.meta.bounds_um
@@ -77,6 +103,9 @@ def cell_picture(slide: Slide, color_by: str, longest_px: int = LONGEST_PX) -> C
     edge_um = (_MARGIN_PX + 0.5) * um_per_px
     height_um, width_um = (n * um_per_px for n in canvas.shape[:2])
     left, top = x0 - edge_um, y0 - edge_um
+    if clear:
+        seen = np.where((canvas == 255).all(axis=2), 0, 255).astype(np.uint8)
+        canvas = np.dstack([canvas, seen])
     return CellPicture(_png(canvas), (left, top, left + width_um, top + height_um), legend)
 
 
@@ -94,19 +123,24 @@ def _colours(
         legend = tuple(zip(groups.categories, palette, strict=True))
         return table[np.asarray(groups.codes)], np.arange(n), legend
     if kind == "gene":
-        counts = np.asarray(slide.gene_column(name), np.float64)
-        present = counts[counts > 0]
-        high = max(1.0, float(np.percentile(present, 99.5))) if len(present) else 1.0
-        stops = np.array([_rgb(colour) for colour in _RAMP], np.float64)
-        share = np.clip(counts / high, 0, 1) * (len(stops) - 1)
-        ramp = [np.interp(share, np.arange(len(stops)), stops[:, k]) for k in range(3)]
-        colours = np.rint(np.stack(ramp, axis=1)).astype(np.uint8)
-        colours[counts == 0] = _rgb("#D5DBDE")
-        legend = (("none", "#D5DBDE"), ("few", _RAMP[0]), (f"{high:g} or more", _RAMP[-1]))
-        return colours, np.argsort(counts, kind="stable"), legend
+        return _by_value(np.asarray(slide.gene_column(name), np.float64))
     if color_by == "none":
         return np.tile(np.array(_rgb(_PLAIN), np.uint8), (n, 1)), np.arange(n), ()
     raise SpatialFormerError(f"Cells cannot be coloured by {color_by[:40]!r}.")
+
+
+def _by_value(
+    values: NDArray[np.float64],
+) -> tuple[Rgb, NDArray[np.int64], tuple[tuple[str, str], ...]]:
+    present = values[values > 0]
+    high = max(1.0, float(np.percentile(present, 99.5))) if len(present) else 1.0
+    stops = np.array([_rgb(colour) for colour in _RAMP], np.float64)
+    share = np.clip(values / high, 0, 1) * (len(stops) - 1)
+    ramp = [np.interp(share, np.arange(len(stops)), stops[:, k]) for k in range(3)]
+    colours = np.rint(np.stack(ramp, axis=1)).astype(np.uint8)
+    colours[values == 0] = _rgb(_NONE)
+    legend = (("none", _NONE), ("few", _RAMP[0]), (f"{high:g} or more", _RAMP[-1]))
+    return colours, np.argsort(values, kind="stable"), legend
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -10,13 +10,28 @@ from spatialformer_core import files
 from spatialformer_core.config import FrozenModel, load_recipe
 from spatialformer_core.errors import SpatialFormerError
 
+UPLOADS = "uploads"
+"""Folder of the home that holds what came through the browser."""
+
 
 class Limits(FrozenModel):
-    """What one user may ask of a shared machine."""
+    """What one user may ask of a shared machine.
+
+    Attributes
+    ----------
+    max_upload_mb, max_unpacked_mb
+        Size of one upload in megabytes, and of what a zip archive may unpack to.
+    max_uploads, max_uploads_mb
+        How many uploads are kept, and what they take together; 0 allows none.
+    """
 
     max_roi_vertices: int = Field(default=5_000, ge=3)
     max_rois_per_slide: int = Field(default=200, ge=1)
     max_sources: int = Field(default=500, ge=1)
+    max_upload_mb: int = Field(default=200, ge=1, le=10_000)
+    max_unpacked_mb: int = Field(default=2_000, ge=1, le=100_000)
+    max_uploads: int = Field(default=100, ge=0)
+    max_uploads_mb: int = Field(default=20_000, ge=0)
 
 
 class AppConfig(FrozenModel):
@@ -59,8 +74,8 @@ def load_config(home: Path) -> AppConfig:
 
 
 def source_roots(home: Path, config: AppConfig) -> tuple[Path, ...]:
-    """Return the folders whose content may be registered, the home's own first."""
-    return (home / "sources", *config.slide_roots)
+    """Return the folders whose content may be registered: the home's own first, uploads last."""
+    return (home / "sources", *config.slide_roots, home / UPLOADS)
 
 
 def open_home(home: Path | None) -> Path:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -239,7 +240,7 @@ def _rewrite_table(zarr_path: Path, meta: SlideMeta, change: SlideChange) -> Non
         # Deprecations between anndata and zarr are no concern of whoever changes a slide.
         warnings.simplefilter("ignore")
         root = zarr.open_group(zarr_path, mode="r+", use_consolidated=False)
-        obs = root[f"tables/{Elements.TABLE}/obs"]
+        obs: Any = root[f"tables/{Elements.TABLE}/obs"]
         order = [name for name in obs.attrs["column-order"] if name not in dropped]
         for name in (*dropped, *(name for name in columns if name in obs)):
             # The names go; what other names still lead to stays as it was.
