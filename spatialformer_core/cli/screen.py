@@ -9,6 +9,7 @@ import typer
 
 from spatialformer_core.cli import screen_options as options
 from spatialformer_core.cli.output import AsJson, emit_json, say, table
+from spatialformer_core.cli.rerun import rerun
 from spatialformer_core.errors import SpatialFormerError
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ _MAX_REGIONS_BYTES = 8_000_000
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb to the command line."""
+    """Add the verbs to the command line."""
     app.command("screen")(screen)
+    app.command("rerun")(rerun)
 
 
 def screen(  # noqa: PLR0913 - one parameter per option
@@ -40,6 +42,7 @@ def screen(  # noqa: PLR0913 - one parameter per option
     genes: options.Genes = None,
     knockout_sets: options.KnockoutSets = None,
     radius_um: options.Radius = 30.0,
+    far_from: options.FarFrom = "around",
     max_pairs_per_unit: options.MaxPairs = 400,
     min_support: options.MinSupport = 5,
     seed: options.Seed = 0,
@@ -64,7 +67,7 @@ def screen(  # noqa: PLR0913 - one parameter per option
     # The published test is about the raw effects.
     values |= {"control": control or ("none" if test == "published" else "subtract")}
     values |= {"radius_um": radius_um, "max_pairs_per_unit": max_pairs_per_unit, "seed": seed}
-    values |= {"min_support": min_support, "null_runs": null_runs}
+    values |= {"min_support": min_support, "null_runs": null_runs, "far_from": far_from}
     values |= {"null_checkpoint_id": null_checkpoint, "allow_simulated": allow_simulated}
     values |= {"ligand_receptor": _absolute(ligand_receptor), "liana": liana}
     values |= {"gene_set_files": [str(path.resolve()) for path in gene_set_files or ()]}

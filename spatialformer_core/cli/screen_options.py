@@ -44,6 +44,12 @@ Genes = Annotated[
 KnockoutSets = Annotated[
     Path | None, typer.Option(help="Gene sets to knock out together, GMT or JSON.")
 ]
+FarFrom = Annotated[
+    str,
+    typer.Option(
+        "--far", help="Far pairs: around the near ones, or outside all regions (other zones too)."
+    ),
+]
 Radius = Annotated[float, typer.Option(help="Largest distance of near pairs.")]
 MaxPairs = Annotated[int, typer.Option(help="Near pairs used per unit.")]
 MinSupport = Annotated[int, typer.Option(help="Cell pairs of a unit that must carry both genes.")]

@@ -33,7 +33,7 @@ class FarPairs:
     pairs, unit
         The pairs and the number of the unit of each, shape ``(n,)``.
     source
-        ``outside``: both cells outside all regions, each pair given to the unit nearest to it.
+        ``outside``: both cells outside all regions and nearest to the pairs of the same unit.
         ``within``: one cell of a near pair stays, the other is replaced by a similar one of its
         type farther away, inside the regions or not.
     imbalance
@@ -82,11 +82,13 @@ def matched_far_pairs(
     unit: LongArray,
     far_um: tuple[float, float],
     seed: int,
+    *,
+    outside: bool = False,
 ) -> FarPairs:
     """Return far pairs matched to near pairs, unit by unit, each used once.
 
-    Taken from outside all regions if that gives every unit at least 10, else from around the
-    near pairs themselves.
+    Taken from around the near pairs themselves, so that both kinds lie in the same zones of the
+    tissue.
 
     Parameters
     ----------
@@ -98,12 +100,14 @@ def matched_far_pairs(
         Distance from, to.
     seed
         Decides the draws.
+    outside
+        Take them from outside all regions, if that gives every unit at least 10.
     """
     n_units = int(unit.max()) + 1
-    if any(tissue.regions for tissue in slides.tissues):
-        outside = _outside(slides, near, unit, far_um, seed)
-        if np.bincount(outside.unit, minlength=n_units).min() >= MIN_PAIRS_PER_UNIT:
-            return outside
+    if outside and any(tissue.regions for tissue in slides.tissues):
+        found = _outside(slides, near, unit, far_um, seed)
+        if np.bincount(found.unit, minlength=n_units).min() >= MIN_PAIRS_PER_UNIT:
+            return found
     return _within(slides, near, unit, far_um, seed)
 
 
@@ -124,9 +128,12 @@ def _outside(
             n=_OUTSIDE_DRAWS,
             seed=seed,
         )
-        parts.append(make_pairs(tissue, number, left, right, -1))
-        _, nearest = cKDTree(near.mid_um[here]).query(parts[-1].mid_um)
-        units.append(unit[here][nearest])
+        _, nearest = cKDTree(near.mid_um[here]).query(tissue.xy_um)
+        owner = unit[here][nearest]
+        # A cell in the far pairs of two units would make their means depend on each other.
+        own = owner[left] == owner[right]
+        parts.append(make_pairs(tissue, number, left[own], right[own], -1))
+        units.append(owner[left[own]])
     candidates, of_candidate = concatenate(parts), np.concatenate(units)
     rng = np.random.default_rng(seed)
     near_x, far_x = slides.covariates(near), slides.covariates(candidates)

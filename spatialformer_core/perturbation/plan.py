@@ -125,7 +125,8 @@ def make_plan(tissues: Sequence[Tissue], request: ScreenRequest) -> ScreenPlan:
     units = choose_units(found, tissues, request.unit)
     rows = limited(units.of_pair, request.max_pairs_per_unit, request.seed)
     near, unit = found.take(rows), units.of_pair[rows]
-    far = matched_far_pairs(slides, near, unit, request.far_um, request.seed)
+    outside = request.far_from == "outside"
+    far = matched_far_pairs(slides, near, unit, request.far_um, request.seed, outside=outside)
     if not len(far.pairs):
         raise SpatialFormerError(
             f"No {request.group_left} and {request.group_right} cells lie "

@@ -14,6 +14,7 @@ ScreenTest = Literal["units", "published"]
 UnitKind = Literal["auto", "donor", "slide", "roi", "block"]
 ScreenMode = Literal["auto", "exact", "screened"]
 ControlUse = Literal["subtract", "beside", "none"]
+FarFrom = Literal["around", "outside"]
 
 _Name = Annotated[str, Field(min_length=1, max_length=256)]
 _Genes = Annotated[tuple[_Name, ...], Field(min_length=1, max_length=4096)]
@@ -41,6 +42,10 @@ class ScreenRequest(FrozenModel):
         Which checkpoint.
     radius_um, far_um
         Distance of near pairs (at most) and of far pairs (from, to).
+    far_from
+        ``around`` takes far pairs from around the near pairs: one cell stays, the other is
+        replaced. ``outside`` takes them from outside all regions; whatever follows the region
+        rather than contact then differs between near and far as well.
     knockout
         ``delete`` removes the gene's token, so that later ranks move up; ``mask`` keeps its place.
     mode
@@ -94,6 +99,7 @@ class ScreenRequest(FrozenModel):
     checkpoint_id: str = Field(min_length=1, max_length=256)
     radius_um: float = Field(default=30.0, gt=0, le=100)
     far_um: tuple[float, float] = (100.0, 300.0)
+    far_from: FarFrom = "around"
     knockout: Knockout = "delete"
     mode: ScreenMode = "auto"
     candidates: int = Field(default=300, ge=1, le=100_000)

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 
 _FAR = {
-    "outside": "outside all regions, each given to the replicate unit nearest to it",
-    "within": "around the near pairs themselves (one cell stays, the other is replaced), because "
-    "there is too little of these types outside the regions",
+    "outside": "outside all regions, with both cells nearest to one replicate unit; what follows "
+    "the regions rather than contact differs between the two as well",
+    "within": "around the near pairs themselves (one cell stays, the other is replaced)",
 }
+_TOO_LITTLE = ", because there is too little of these types outside the regions"
 _VERSUS = "near pairs of the other regions"
-_WHOLE = "around the near pairs themselves (one cell stays, the other is replaced)"
 
 
 def describe(
@@ -141,7 +141,9 @@ def _compared(plan: ScreenPlan, request: ScreenRequest) -> str:
             "matched in depth and number of neighbours"
         )
     regions = any(tissue.regions for tissue in plan.slides.tissues)
-    far = _FAR[plan.far.source] if regions else _WHOLE
+    far = _FAR[plan.far.source]
+    if regions and request.far_from == "outside" and plan.far.source == "within":
+        far += _TOO_LITTLE
     return (
         f"{len(plan.far.pairs):,} far pairs ({request.far_um[0]:g}-{request.far_um[1]:g} um) of "
         f"the same types, matched in depth and number of neighbours, taken {far}"

@@ -79,7 +79,7 @@ def test_far_pairs_are_far_of_the_same_types_matched_and_used_once(lab):
         tissue,
         regions=tuple(lab.box(tissue, f"r{k}", 300 * k, 0, 300 * k + 250, 700) for k in range(7)),
     )
-    plan = make_plan([tissue], lab.request(unit="roi"))
+    plan = make_plan([tissue], lab.request(unit="roi", far_from="outside"))
     far = plan.far.pairs
     away = np.hypot(*(tissue.xy_um[far.left] - tissue.xy_um[far.right]).T)
     assert ((away >= 100.0) & (away <= 300.0)).all()
@@ -92,12 +92,28 @@ def test_far_pairs_are_far_of_the_same_types_matched_and_used_once(lab):
     assert len(set(ends)) == len(ends)
     assert all(abs(value) < 0.35 for value in plan.far.imbalance.values())
     assert set(plan.far.unit.tolist()) == set(range(len(plan.unit_names)))
+    # Units that shared far cells would not be replicates.
+    owners = {}
+    for cells in (far.left, far.right):
+        for cell, unit in zip(cells.tolist(), plan.far.unit.tolist(), strict=True):
+            owners.setdefault(cell, set()).add(unit)
+    assert all(len(units) == 1 for units in owners.values())
+
+
+def test_far_pairs_keep_one_cell_of_a_near_pair_unless_they_are_wanted_from_outside(lab):
+    tissue = lab.tissue()
+    boxes = tuple(lab.box(tissue, f"r{k}", 300 * k, 0, 300 * k + 250, 700) for k in range(7))
+    plan = make_plan([replace(tissue, regions=boxes)], lab.request(unit="roi"))
+    assert plan.far.source == "within"
+    far, near = plan.far.pairs, plan.near
+    kept = np.isin(far.left, near.left) | np.isin(far.right, near.right)
+    assert kept.all()
 
 
 def test_far_pairs_come_from_around_the_pairs_if_there_is_no_outside(lab):
     tissue = lab.tissue()
     tissue = replace(tissue, regions=(lab.box(tissue, "all", 0, 0, 5000, 5000),))
-    assert make_plan([tissue], lab.request()).far.source == "within"
+    assert make_plan([tissue], lab.request(far_from="outside")).far.source == "within"
 
 
 def test_matching_takes_the_closest_free_row():

@@ -106,7 +106,13 @@ def test_fewer_than_six_units_give_intervals_and_no_p_value(lab):
     assert (result.table.d_low <= result.table.d_high).all()
     assert not result.info["p_values"]
     assert "6 are needed" in result.info["no_p_reason"]
-    assert result.info["pairs"]["far_source"] == "outside"
+    assert result.info["pairs"]["far_source"] == "within"
+    assert "around the near pairs" in result.info["methods"]
+    outside = run_screen(
+        [tissue], lab.scorer(), lab.model, lab.request(unit="roi", far_from="outside")
+    )
+    assert outside.info["pairs"]["far_source"] == "outside"
+    assert "outside all regions" in outside.info["methods"]
 
 
 def test_one_unit_gives_an_interval_over_its_cell_pairs_and_says_so(lab):
