@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.ui import cards, model_view
+from pages.ui import cards, model_convert_view, model_view
 from pages.ui.session import errors_shown, services
 
 
@@ -12,6 +12,7 @@ def main() -> None:
     """Draw the page."""
     cards.heading("Models", "Which models are here, what they were trained on, what they can read.")
     with errors_shown():
+        model_convert_view.jobs()
         models = services().checkpoints()
         if models:
             model_view.overview(models)
@@ -28,6 +29,7 @@ def main() -> None:
                 "model_training",
             )
         model_view.official([info.id for info in models])
+        model_convert_view.form(models)
 
 
 main()

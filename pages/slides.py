@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.ui import (
+    attach_view,
     cards,
     panel_box,
     progress,
     qc_view,
     register,
+    sample_view,
     slide_cards,
     spillover_view,
+    types_view,
+    upload_box,
 )
 from pages.ui.job_titles import title
 from pages.ui.session import current_slide, errors_shown, look_at, services
@@ -23,7 +27,8 @@ if TYPE_CHECKING:
 
     from spatialformer_core.service import SlideMeta
 
-KIND = "ingest"
+KINDS = ("ingest", "change", "types")
+_QC, _TYPES, _FILES, _SAMPLE = "Quality control", "Cell types", "Files", "Sample and removal"
 
 
 def _registration(slides: Sequence[SlideMeta]) -> None:
@@ -40,13 +45,31 @@ def _chosen(slides: Sequence[SlideMeta]) -> SlideMeta | None:
     return found[0] if found else None
 
 
+def _parts(meta: SlideMeta, slides: Sequence[SlideMeta]) -> None:
+    st.subheader(meta.name, anchor=False)
+    part = st.segmented_control(
+        "Part", (_QC, _TYPES, _FILES, _SAMPLE), default=_QC, required=True, key="slides-part"
+    )
+    if part == _TYPES:
+        types_view.view(meta)
+    elif part == _FILES:
+        attach_view.view(meta)
+    elif part == _SAMPLE:
+        sample_view.view(meta, slides)
+    else:
+        qc_view.view(meta)
+        panel_box.view(meta)
+        spillover_view.view(meta)
+
+
 def main() -> None:
     """Draw the page."""
     cards.heading("Slides", "Register a slide, then check what quality control keeps of it.")
     with errors_shown():
         slides = services().slides()
-        progress.active_jobs(KIND, title)
-        progress.last_failure(KIND, title)
+        for kind in KINDS:
+            progress.active_jobs(kind, title)
+            progress.last_failure(kind, title)
         spillover_view.jobs()
         if not slides:
             cards.empty(
@@ -60,11 +83,11 @@ def main() -> None:
         if asked:
             look_at(asked)
             st.rerun()
+        upload_box.view()
         _registration(slides)
         if chosen:
-            qc_view.view(chosen)
-            panel_box.view(chosen)
-            spillover_view.view(chosen)
+            with errors_shown():
+                _parts(chosen, slides)
 
 
 main()

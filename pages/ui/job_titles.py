@@ -18,6 +18,9 @@ KINDS = {
     "screen": "perturbation screen",
     "gene-pairs": "gene pairs",
     "spillover": "spillover",
+    "change": "change of a slide",
+    "types": "cell types",
+    "convert": "model",
     "colocalise": "neighbours",
     "embed": "embedding",
     "evaluate": "evaluation",
@@ -66,6 +69,31 @@ def _embed(params: dict[str, Any]) -> str:
     return f"Embedding · {_cells(params)} · {params.get('checkpoint_id')}{masked}"
 
 
+_CHANGES = {
+    "labels": "Attaching labels",
+    "image": "Attaching an H&E image",
+    "names": "Naming cell types",
+    "sample": "Describing the sample",
+    "drop": "Removing a part",
+    "default": "Choosing the first grouping",
+}
+
+
+def _change(params: dict[str, Any]) -> str:
+    what = _CHANGES.get(str(params.get("action")), "Changing")
+    return f"{what} · {params.get('slide_id')}"
+
+
+def _types(params: dict[str, Any]) -> str:
+    groupby = params.get("groupby")
+    what = f"Marker genes of {groupby}" if groupby else "Clusters and their marker genes"
+    return f"{what} · {params.get('slide_id')}"
+
+
+def _convert(params: dict[str, Any]) -> str:
+    return f"Converting into {params.get('name')}"
+
+
 def _ingest(params: dict[str, Any]) -> str:
     return f"Reading {params.get('name', 'slide')}"
 
@@ -75,6 +103,9 @@ _TITLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "screen": _screen,
     "gene-pairs": _gene_pairs,
     "spillover": _spillover,
+    "change": _change,
+    "types": _types,
+    "convert": _convert,
     "colocalise": _colocalise,
     "embed": _embed,
 }
@@ -97,6 +128,12 @@ def result_link(job: Job) -> None:
     elif job.kind == "spillover":
         query = {"slide": str(job.params.get("slide_id"))}
         page, label = "pages/slides.py", "Open the slide's quality control"
+    elif job.kind in ("change", "types"):
+        query = {"slide": str(job.params.get("slide_id"))}
+        page, label = "pages/slides.py", "Open the slide"
+    elif job.kind == "convert":
+        query = {"model": str(job.params.get("name"))}
+        page, label = "pages/models.py", "Open the model"
     elif job.kind == "ingest":
         named = [m.slide_id for m in services().slides() if m.name == job.params.get("name")]
         if not named:

@@ -238,7 +238,5 @@ def official(here: Sequence[str]) -> None:
         downloads.table_buttons(frame, "published-models", "published-models")
         st.markdown(
             "The app fetches nothing by itself. Run a command on the server, then reload this "
-            "page; the file's hash is recorded, and nothing in it is executed. A file that you "
-            "have already is converted by:"
+            "page; the file's hash is recorded, and nothing in it is executed."
         )
-        st.code("spatialformer convert FILE.ckpt CHECKPOINT_FOLDER", language="bash")

@@ -163,29 +163,37 @@ def heatmap(table: pd.DataFrame, pairs: list[str]) -> go.Figure:
     return _by_group(figure, len(pairs))
 
 
+def flat(table: pd.DataFrame, pairs: list[str]) -> pd.DataFrame:
+    """Return what heat map and dots draw: ``pair group value_percent share_percent``."""
+    values, shares, _ = cells_of(table, pairs)
+    columns = {
+        "value_percent": values.stack(future_stack=True),
+        "share_percent": shares.stack(future_stack=True),
+    }
+    return pd.DataFrame(columns).reset_index(names=["pair", "group"])
+
+
 def dots(table: pd.DataFrame, pairs: list[str]) -> go.Figure:
     """Return the top pairs by group: area is the raw share of cells, colour as the heat map."""
-    values, shares, name = cells_of(table, pairs)
-    flat = pd.DataFrame(
-        {"value": values.stack(future_stack=True), "share": shares.stack(future_stack=True)}
-    ).reset_index(names=["pair", "group"])
-    largest = float(flat["share"].max() or 1.0)
+    values, _, name = cells_of(table, pairs)
+    drawn = flat(table, pairs)
+    largest = float(drawn["share_percent"].max() or 1.0)
     colours = _colours(values, signed=table["group"].nunique() > 1)
     figure = go.Figure(
         go.Scatter(
-            x=flat["group"].astype(str),
-            y=flat["pair"].str.replace("|", " – "),
+            x=drawn["group"].astype(str),
+            y=drawn["pair"].str.replace("|", " – "),
             mode="markers",
             marker={
-                "size": flat["share"].clip(lower=0).fillna(0),
+                "size": drawn["share_percent"].clip(lower=0).fillna(0),
                 "sizemode": "area",
                 "sizeref": largest / 17**2,
-                "color": flat["value"],
+                "color": drawn["value_percent"],
                 "line": {"width": 0},
                 "colorbar": {"title": {"text": name, "side": "right"}, "thickness": 12},
                 **colours,
             },
-            customdata=flat["share"],
+            customdata=drawn["share_percent"],
             hovertemplate="<b>%{y}</b><br>%{x}: %{customdata:.1f} % of cells"
             "<br>%{marker.color:.2f}<extra></extra>",
         )

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 @st.cache_data(show_spinner=False, max_entries=64, ttl=60)
 def _cached(
-    request_json: str, created: tuple[str, ...], _request: GenePairRequest
+    request_json: str, versions: tuple[str, ...], _request: GenePairRequest
 ) -> GenePairEstimate:
+    del request_json, versions  # the key of the cache
     return services().gene_pairs.estimate(_request)
 
 
 def _estimate(request: GenePairRequest) -> GenePairEstimate:
-    created = tuple(services().slide(slide_id).meta.version for slide_id in request.slide_ids)
+    versions = tuple(services().slide(slide_id).meta.version for slide_id in request.slide_ids)
     with st.spinner("Counting cells and replicates …"):
-        return _cached(request.model_dump_json(), created, request)
+        return _cached(request.model_dump_json(), versions, request)
 
 
 def _units(estimate: GenePairEstimate) -> None:

@@ -40,14 +40,15 @@ def _where(slides: Sequence[SlideMeta]) -> list[str]:
 
 
 def _names(slide_ids: Sequence[str], groupby: str) -> tuple[str, ...]:
-    created = tuple(services().slide(slide_id).meta.version for slide_id in slide_ids)
-    return _cached_names(tuple(slide_ids), groupby, created)
+    versions = tuple(services().slide(slide_id).meta.version for slide_id in slide_ids)
+    return _cached_names(tuple(slide_ids), groupby, versions)
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def _cached_names(
-    slide_ids: tuple[str, ...], groupby: str, _created: tuple[str, ...]
+    slide_ids: tuple[str, ...], groupby: str, versions: tuple[str, ...]
 ) -> tuple[str, ...]:
+    del versions  # part of the key only: a slide that changed may have other groups
     return services().gene_pairs.groups(slide_ids, groupby)
 
 

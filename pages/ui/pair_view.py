@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from pages.ui import cards, charts, downloads, pair_charts
+from pages.ui import cards, charts, downloads, pair_charts, pair_detail
 from pages.ui.session import errors_shown, owner, services
 from pages.ui.text import count
 
@@ -195,6 +195,7 @@ def _draw_network(comparison: tuple[str, str], job_id: str) -> None:
         name = f"gene-pairs-network-{job_id}"
         figure = pair_charts.network(found)
         charts.draw(figure, name, f"network-{job_id}", "Genes joined by the pairs that differ")
+        downloads.table_buttons(found.edges, name, f"network-table-{job_id}")
 
 
 def _picture(
@@ -220,6 +221,10 @@ def _picture(
         alt = "The strongest gene pairs of each group, by group"
         name = "heatmap" if kind == "Heat map" else "dots"
         charts.draw(draw(frame, pairs), f"gene-pairs-{name}-{key}", f"{name}-{key}", alt)
+        if kind != "Heat map":
+            st.caption("Area: share of cells with the pair. Colour: the mean that is named.")
+        drawn = pair_charts.flat(frame, pairs)
+        downloads.table_buttons(drawn, f"gene-pairs-{name}-{key}", f"{name}-table-{key}")
 
 
 def _meanings(info: dict[str, Any]) -> None:
@@ -253,4 +258,6 @@ def view(result: GenePairView, job_id: str) -> None:
     with right:
         _table(rows, len(mine), info)
         _downloads(frame, info, job_id)
+    with errors_shown():
+        pair_detail.view(rows["pair"].tolist(), comparison, info, job_id)
     _meanings(info)

@@ -8,18 +8,38 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui import cards, charts, downloads
+from pages.ui.session import services
 from pages.ui.text import compact, number
 
 if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
 
 
-def retention_table(meta: SlideMeta) -> pd.DataFrame:
-    """Return one row per cell type: ``group, cells, kept, kept_percent``, largest first."""
-    rows = [(group, cells, kept) for group, (cells, kept) in meta.retention_per_type.items()]
-    table = pd.DataFrame(rows, columns=["group", "cells", "kept"])
+def retention_table(meta: SlideMeta, groupby: str | None = None) -> pd.DataFrame:
+    """Return one row per cell type: ``group, cells, kept, kept_percent``, largest first.
+
+    Parameters
+    ----------
+    groupby
+        A grouping of the slide; None takes what ingest recorded for the one shown first.
+    """
+    if groupby in (None, meta.default_group):
+        rows = [(group, cells, kept) for group, (cells, kept) in meta.retention_per_type.items()]
+        table = pd.DataFrame(rows, columns=["group", "cells", "kept"])
+    else:
+        table = services().composition(meta.slide_id, None, groupby)[["group", "cells", "kept"]]
     table["kept_percent"] = (100 * table["kept"] / table["cells"].clip(lower=1)).round(1)
     return table.sort_values("cells", ascending=False, ignore_index=True)
+
+
+def _grouping(meta: SlideMeta) -> str | None:
+    """Return the grouping whose retention is shown; asked only where there are several."""
+    keys = list(meta.group_keys)
+    if len(keys) < 2:
+        return None
+    first = keys.index(meta.default_group) if meta.default_group in keys else 0
+    key = f"retention-by-{meta.slide_id}"
+    return st.selectbox("Retention per group of", keys, index=first, key=key, width=320)
 
 
 def _thresholds(meta: SlideMeta) -> None:
@@ -73,8 +93,7 @@ def _disagreement(key: str, value: float) -> str:
 
 def view(meta: SlideMeta) -> None:
     """Draw the QC of one slide."""
-    st.subheader(f"Quality control · {meta.name}", anchor=False)
-    table = retention_table(meta)
+    table = retention_table(meta, _grouping(meta))
     left, right = st.columns([3, 2], gap="large")
     with left:
         if len(table):
@@ -84,7 +103,8 @@ def view(meta: SlideMeta) -> None:
         else:
             cards.empty(
                 "No cell types on this slide",
-                "Register it again with a table of cell types to see the retention per type.",
+                "Attach a table of cell types, or cluster the cells, under the parts above; the "
+                "retention per type appears here.",
                 "label_off",
             )
         _notes(meta)

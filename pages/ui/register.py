@@ -52,15 +52,29 @@ def _known(field: str, slides: Sequence[SlideMeta]) -> list[str]:
     return sorted(used | set(_FIELDS[field][2]))
 
 
-def _sample_fields(slides: Sequence[SlideMeta]) -> dict[str, str | None]:
+def sample_fields(
+    slides: Sequence[SlideMeta], prefix: str, now: SampleMetadata | None = None
+) -> dict[str, str | None]:
+    """Draw the six facts of a sample, empty or as they are now; return what is chosen.
+
+    Parameters
+    ----------
+    slides
+        Slides whose facts are offered.
+    prefix
+        Begins the widgets' keys.
+    now
+        What the sample is said to be so far.
+    """
     values: dict[str, str | None] = {}
     columns = st.columns(3)
     for i, (field, (label, explanation, _)) in enumerate(_FIELDS.items()):
+        known = _known(field, slides)
         values[field] = columns[i % 3].selectbox(
             label,
-            _known(field, slides),
-            index=None,
-            key=f"register-{field}",
+            known,
+            index=None if now is None else known.index(str(getattr(now, field))),
+            key=f"{prefix}-{field}",
             placeholder="Choose, or type your own",
             accept_new_options=True,
             help=explanation,
@@ -116,6 +130,25 @@ def _threshold_fields() -> QcThresholds:
     )
 
 
+def filled_in(required: dict[str, str | None], sample: dict[str, str | None]) -> SampleMetadata:
+    """Return the sample's facts.
+
+    Raises
+    ------
+    SpatialFormerError
+        If one of them, or one of the other values that are required, is empty.
+    """
+    asked = required | {_FIELDS[k][0]: v for k, v in sample.items()}
+    missing = [label for label, value in asked.items() if not value or not value.strip()]
+    if missing:
+        raise SpatialFormerError(
+            f"Not filled in: {', '.join(missing)}.",
+            fix="Fill them in. Donor to assay decide the replicate units and what the model is "
+            "told, so none is guessed.",
+        )
+    return SampleMetadata(**{k: v.strip() for k, v in sample.items() if v})
+
+
 def _submit(
     source: str | None,
     name: str,
@@ -123,19 +156,9 @@ def _submit(
     qc: QcThresholds,
     extras: IngestExtras,
 ) -> None:
-    required = {
-        "Folder": source,
-        "Name": name.strip(),
-        **{_FIELDS[k][0]: v for k, v in sample.items()},
-    }
-    missing = [label for label, value in required.items() if not value]
-    if missing or source is None:
-        raise SpatialFormerError(
-            f"Not filled in: {', '.join(missing)}.",
-            fix="Fill them in. Donor to assay decide the replicate units and what the model is "
-            "told, so none is guessed.",
-        )
-    metadata = SampleMetadata(**{k: v.strip() for k, v in sample.items() if v})
+    metadata = filled_in({"Folder": source, "Name": name.strip()}, sample)
+    if source is None:
+        return
     services().register(source, name.strip(), metadata, qc, owner(), **extras)
     remember(f"{name.strip()} is being read.")
     st.rerun()
@@ -148,7 +171,7 @@ def form(slides: Sequence[SlideMeta]) -> None:
         cards.empty(
             "No folder with slides is open to the app",
             "List the folders that hold your slides under `slide_roots:` in `config.yaml` of the "
-            "app's home folder, then reload this page.",
+            "app's home folder, then reload this page; or upload a small slide above.",
             "folder_off",
         )
         return
@@ -167,7 +190,7 @@ def form(slides: Sequence[SlideMeta]) -> None:
         name = right.text_input(
             "Name", key="register-name", max_chars=64, help="How the slide is called in the app."
         )
-        sample = _sample_fields(slides)
+        sample = sample_fields(slides, "register")
         files = _file_fields()
         um_per_px = st.number_input(
             "Micrometres per pixel",

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from pages.ui.routes_auth import mint_token
 from pages.ui.routes_cells import CELL_ROUTES
 from pages.ui.routes_guard import AS_IS, CACHED, binary, guarded, nothing
+from pages.ui.routes_map import MAP_ROUTES
 from pages.ui.viewer.bundle import BUNDLE, PREFIX, bundle_hash
 from spatialformer_core.service import view
 from spatialformer_core.service.view import SlideView
@@ -98,6 +99,12 @@ def _unknown(_request: Request) -> Response:
     return nothing()
 
 
+def _first_page(request: Request) -> Response:
+    """Lead ``/slides`` to the page Slides, which Streamlit serves as the first one at ``/``."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"./{query}", 307)
+
+
 _SLIDE = f"/{PREFIX}/v1/{{slide}}"
 
 ROUTES = [
@@ -116,5 +123,7 @@ ROUTES = [
         guarded(_image),
     ),
     *CELL_ROUTES,
+    *MAP_ROUTES,
     Route(f"/{PREFIX}/{{rest:path}}", _unknown),
+    Route("/slides", _first_page),
 ]

@@ -311,7 +311,7 @@ class _Nearest:
 
             found = KNeighborsTransformer(n_neighbors=self._n).fit_transform(points)
         else:
-            from pynndescent import PyNNDescentTransformer
+            from pynndescent import PyNNDescentTransformer  # type: ignore[import-untyped]
 
             maker = PyNNDescentTransformer(
                 n_neighbors=self._n, random_state=self._seed, n_jobs=1, low_memory=True

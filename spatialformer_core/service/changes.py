@@ -337,10 +337,12 @@ def _image(
 
 def _morphology_um(meta: SlideMeta, given: float | None) -> float:
     stain = next((image for image in meta.images if image.kind == "stain"), None)
-    if given is None and stain is None:
-        raise SpatialFormerError(
-            "The alignment leads to pixels of a morphology image, and the slide has none.",
-            where=meta.name,
-            fix="Say how many micrometres one of its pixels is; Xenium: 0.2125.",
-        )
-    return given if given is not None or stain is None else stain.um_from_px[0][0]
+    if given is not None:
+        return given
+    if stain is not None:
+        return stain.um_from_px[0][0]
+    raise SpatialFormerError(
+        "The alignment leads to pixels of a morphology image, and the slide has none.",
+        where=meta.name,
+        fix="Say how many micrometres one of its pixels is; Xenium: 0.2125.",
+    )

@@ -15,6 +15,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "colocalise": ("spatialformer_core.service.colocalise", "run_colocalise_job"),
     "gene-pairs": ("spatialformer_core.service.gene_pairs", "run_gene_pairs_job"),
     "change": ("spatialformer_core.service.changes", "run_change_job"),
+    "convert": ("spatialformer_core.service.model_convert", "run_convert_job"),
     "types": ("spatialformer_core.service.cell_types", "run_types_job"),
     "spillover": ("spatialformer_core.service.spillover", "run_spillover_job"),
 }

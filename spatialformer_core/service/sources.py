@@ -13,7 +13,13 @@ from spatialformer_core.errors import SpatialFormerError
 _ID_LENGTH = 16
 _FILE_DEPTH = 3
 _MAX_VISITED = 20_000
-_FILES = {".tif": "image", ".tiff": "image", ".csv": "table"}
+_FILES = {
+    ".tif": "image",
+    ".tiff": "image",
+    ".csv": "table",
+    ".ckpt": "weights",
+    ".pt": "weights",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +69,11 @@ def source_path(roots: tuple[Path, ...], source_id: str) -> Path:
 
 
 def list_files(roots: tuple[Path, ...], limit: int) -> list[SourceEntry]:
-    """Return images (``.tif``) and tables (``.csv``) that may go with a slide, by root and name.
+    """Return images (``.tif``), tables (``.csv``) and published weights (``.ckpt``, ``.pt``).
 
     They lie in a root or up to three folders below it; at most ``limit`` of each kind.
     """
-    found: dict[str, list[SourceEntry]] = {"image": [], "table": []}
+    found: dict[str, list[SourceEntry]] = {kind: [] for kind in ("image", "table", "weights")}
     for entry, _ in _walk_files(roots):
         if len(found[entry.kind]) < limit:
             found[entry.kind].append(entry)
