@@ -69,7 +69,7 @@ def _card(meta: SlideMeta, *, chosen: bool) -> bool:
         cards.figures(key_figures(meta))
         with st.container(horizontal=True, vertical_alignment="center"):
             clicked = st.button(
-                "QC shown below" if chosen else "Show QC",
+                "Shown below" if chosen else "Show",
                 key=f"qc-{meta.slide_id}",
                 icon=":material/fact_check:",
                 disabled=chosen,
