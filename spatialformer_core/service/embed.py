@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +14,7 @@ from spatialformer_core.arrays import FloatArray
 from spatialformer_core.config import validate
 from spatialformer_core.progress import Cancel, Progress, check, never, silent, staged
 from spatialformer_core.service.checkpoints import checkpoint_folder
+from spatialformer_core.service.embed_map import with_map
 from spatialformer_core.service.model_cells import (
     ModelCells,
     ModelCellsRequest,
@@ -32,10 +32,8 @@ if TYPE_CHECKING:
     from spatialformer_core.inference import EmbedSettings, ModelInput
     from spatialformer_core.model import Checkpoint
 
-TABLE, FACTS = "embedding.parquet", "embedding.json"
-GROUP, UMAP = "group:", ("umap_1", "umap_2")
-_MIN_UMAP = 10
-_UMAP_NEIGHBOURS = 15
+TABLE, FACTS, NICHES = "embedding.parquet", "embedding.json", "niches.parquet"
+GROUP = "group:"
 
 
 class EmbedRequest(ModelCellsRequest):
@@ -50,13 +48,22 @@ class EmbedRequest(ModelCellsRequest):
     n_umap
         Cells that the map (UMAP) of a cell embedding is drawn of, at most; 0 for no map. Cells
         that fail quality control are not on it.
+    resolution
+        Of the clusters on the map (Leiden): higher gives more of them.
+    n_niches
+        Groups of cells around which a two-tower model expects like neighbours; 0 leaves them out.
+    groupby
+        Grouping whose types the expected neighbours are counted by; None takes the slide's default.
     seed
-        Of the choice of cells for the map, and of the map.
+        Of the choice of cells for the map, of the map, its clusters and the niches.
     """
 
     level: Literal["cell", "gene"] = "cell"
     precision: Literal["float32", "bfloat16"] = "float32"
     n_umap: int = Field(default=0, ge=0, le=100_000)
+    resolution: float = Field(default=1.0, gt=0, le=10)
+    n_niches: int = Field(default=0, ge=0, le=30)
+    groupby: str | None = Field(default=None, min_length=1, max_length=128)
     seed: int = Field(default=0, ge=0)
 
 
@@ -67,8 +74,8 @@ class EmbeddingView:
     Attributes
     ----------
     table
-        ``cell_id passes_qc umap_1 umap_2`` and a column ``group:NAME`` per grouping; the map is
-        NaN for cells that are not on it. At gene level ``gene n_cells``.
+        ``cell_id passes_qc umap_1 umap_2 cluster niche`` and a column ``group:NAME`` per grouping;
+        the map is NaN for cells that are not on it. At gene level ``gene n_cells``.
     vectors
         Shape ``(rows, dim)``.
     info
@@ -124,12 +131,15 @@ def run_embedding(
         frame, n_dims = _genes(loaded, data, settings, watch)
     else:
         frame, n_dims = _cells(cells, loaded, data, settings, watch)
-        if request.n_umap:
-            progress(last, 1.0, "Drawing the map")
-            check(cancel)
-            _add_map(frame, cells, request)
     facts = provenance(cells, loaded, data, request)
     facts |= {"level": request.level, "n_rows": len(frame), "n_dims": n_dims}
+    if request.n_umap and request.level == "cell":
+        check(cancel)
+        frame, niches = with_map(
+            frame, cells, loaded, request, (staged(progress, last, 0.97), cancel)
+        )
+        if niches is not None:
+            write_table(out / NICHES, niches)
     write_table(out / TABLE, frame)
     files.write_json(out / FACTS, facts)
     progress(1.0, 1.0, "Done")
@@ -195,28 +205,3 @@ def _genes(
     frame = pd.DataFrame({"gene": names, "n_cells": found.n_cells})
     n_dims = found.mean.shape[1]
     return pd.concat([frame, pd.DataFrame(found.mean, columns=_columns(n_dims))], axis=1), n_dims
-
-
-def _add_map(frame: pd.DataFrame, cells: ModelCells, request: EmbedRequest) -> None:
-    """Add the two columns of the map, NaN for cells that are not on it."""
-    rows = np.flatnonzero(cells.passes_qc)
-    if len(rows) > request.n_umap:
-        rng = np.random.default_rng(request.seed)
-        rows = np.sort(rng.choice(rows, request.n_umap, replace=False))
-    place = np.full((len(frame), 2), np.nan, np.float32)
-    if len(rows) >= _MIN_UMAP:
-        names = [name for name in frame if name.startswith("e") and name[1:].isdigit()]
-        place[rows] = _umap(frame[names].to_numpy(np.float32)[rows], request.seed)
-    for k, name in enumerate(UMAP):
-        frame.insert(2 + k, name, place[:, k])
-
-
-def _umap(vectors: FloatArray, seed: int) -> FloatArray:
-    with warnings.catch_warnings():
-        # It tells about its own optional parts and about the thread that a seed costs.
-        warnings.simplefilter("ignore")
-        import umap
-
-        neighbours = min(_UMAP_NEIGHBOURS, len(vectors) - 1)
-        mapped = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
-        return np.asarray(mapped.fit_transform(vectors), np.float32)

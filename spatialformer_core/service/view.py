@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialformer_core import files
-from spatialformer_core.arrays import FloatArray
+from spatialformer_core.arrays import BoolArray, DoubleArray, FloatArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io.records import Nuclei
 from spatialformer_core.service.palette import UNASSIGNED, group_colours
@@ -77,21 +77,7 @@ class SlideView:
         ``u16 y[n]``, one bit per cell that passes QC (lowest bit first). At 12 mm the rounding is
         below 0.1 um; outlines and regions are not rounded.
         """
-        xy_um = np.asarray(self.slide.xy_um, np.float64)
-        low = xy_um.min(axis=0) if len(xy_um) else np.zeros(2)
-        extent = np.ptp(xy_um, axis=0) if len(xy_um) else np.zeros(2)
-        step = np.where(extent > 0, extent, 1.0) / _STEPS
-        quantised = np.rint((xy_um - low) / step).astype("<u2")
-        passes = np.packbits(np.asarray(self.slide.passes_qc, np.bool_), bitorder="little")
-        return b"".join(
-            (
-                np.array([len(xy_um), 0], "<u4").tobytes(),
-                np.concatenate([low, step]).astype("<f8").tobytes(),
-                quantised[:, 0].tobytes(),
-                quantised[:, 1].tobytes(),
-                passes.tobytes(),
-            )
-        )
+        return points_bytes(np.asarray(self.slide.xy_um, np.float64), self.slide.passes_qc)
 
     def group_codes(self, key: str) -> bytes:
         """Return each cell's group.
@@ -342,6 +328,24 @@ def _check_genes(genes: Sequence[str]) -> None:
 
 def _count(codes: NDArray[Any], n_groups: int) -> list[int]:
     return [int(count) for count in np.bincount(codes[codes >= 0], minlength=n_groups)]
+
+
+def points_bytes(xy: DoubleArray, passes: BoolArray) -> bytes:
+    """Return places, shape ``(n, 2)``, and which pass QC, laid out as `SlideView.points`."""
+    low = xy.min(axis=0) if len(xy) else np.zeros(2)
+    extent = np.ptp(xy, axis=0) if len(xy) else np.zeros(2)
+    step = np.where(extent > 0, extent, 1.0) / _STEPS
+    quantised = np.rint((xy - low) / step).astype("<u2")
+    bits = np.packbits(np.asarray(passes, np.bool_), bitorder="little")
+    return b"".join(
+        (
+            np.array([len(xy), 0], "<u4").tobytes(),
+            np.concatenate([low, step]).astype("<f8").tobytes(),
+            quantised[:, 0].tobytes(),
+            quantised[:, 1].tobytes(),
+            bits.tobytes(),
+        )
+    )
 
 
 def with_header(header: dict[str, Any], body: bytes) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pages.ui.viewer.component import (
     ViewerEvent,
+    cells_viewer,
+    data_address,
     drawn_from,
     drawn_polygon,
     forget_drawing,
@@ -17,6 +19,8 @@ from pages.ui.viewer.component import (
 
 __all__ = [
     "ViewerEvent",
+    "cells_viewer",
+    "data_address",
     "drawn_from",
     "drawn_polygon",
     "forget_drawing",

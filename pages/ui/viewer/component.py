@@ -113,21 +113,59 @@ def tissue_viewer(
     ViewerEvent or None
         None unless something happened since the last run.
     """
-    event = _take_event(key, slide_id)
     data = {
-        "slide": slide_id,
-        "base": f"{PREFIX}/v1/{slide_id}",
+        "base": data_address(slide_id),
         "token": token,
         "colorBy": color_by,
         "genes": list(genes),
         "rois": [dict(roi) for roi in rois],
-        "draft": st.session_state.get(_draft_key(key, slide_id)),
         "keypoints": st.session_state.get(_points_key(key, slide_id)),
         "images": st.session_state.get(_images_key(key, slide_id)),
         "view": None if view is None else dict(view),
         "height": HEIGHT_PX,
     }
-    _component(bundle_url())(key=key, data=data, on_event_change=_ignore)
+    return _show(key, slide_id, data)
+
+
+def cells_viewer(
+    view_id: str,
+    *,
+    base: str,
+    token: str,
+    color_by: str,
+    rois: Sequence[Mapping[str, Any]] = (),
+    height_px: int,
+    key: str,
+) -> ViewerEvent | None:
+    """Show cells beside other things: a small tissue, or the map of an embedding.
+
+    Parameters
+    ----------
+    view_id
+        Names the view: position, settings and what is drawn are kept for it, apart from those of
+        the slide on its own page.
+    base
+        Where the data come from, see `data_address`.
+    token, color_by, rois, key
+        As in `tissue_viewer`; further colours are those of the routes below ``base``.
+    height_px
+        Height of the viewer.
+    """
+    data = {"base": base, "token": token, "colorBy": color_by, "height": height_px}
+    shown = {"genes": [], "rois": [dict(roi) for roi in rois], "view": None}
+    return _show(key, view_id, data | shown)
+
+
+def data_address(slide_id: str, part: str = "") -> str:
+    """Return where the data of a slide, or of a part such as ``map/JOB``, are asked for."""
+    return "/".join(filter(None, (PREFIX, "v1", slide_id, part)))
+
+
+def _show(key: str, view_id: str, data: Mapping[str, Any]) -> ViewerEvent | None:
+    event = _take_event(key, view_id)
+    draft = st.session_state.get(_draft_key(key, view_id))
+    shown = {"slide": view_id, "draft": draft, **data}
+    _component(bundle_url())(key=key, data=shown, on_event_change=_ignore)
     return event
 
 
