@@ -19,6 +19,7 @@ from scipy import sparse
 
 from spatialformer_core.arrays import CellTokens, FloatArray, IntArray, LongArray
 from spatialformer_core.config import FrozenModel
+from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.model import SpatialFormer
 from spatialformer_core.model.heads import ClsPairHead
 from spatialformer_core.model.layout import HEAD_TOKENS, Packed
@@ -159,6 +160,14 @@ def pair_states(
     return features
 
 
+def _require_blocks(model: SpatialFormer) -> None:
+    if not model.config.blocks_trained:
+        raise SpatialFormerError(
+            "The blocks of this checkpoint were not trained: its genes have no states.",
+            fix="Embed cells with it, or train its blocks (`blocks_trained: true`).",
+        )
+
+
 def gene_states(
     model: SpatialFormer,
     cells: CellTokens,
@@ -173,7 +182,13 @@ def gene_states(
     -------
     numpy.ndarray
         Shape ``(nnz, dim)``: a large array; `gene_means` needs little memory.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the blocks were not trained.
     """
+    _require_blocks(model)
     out = np.empty((len(cells.tokens), model.config.dim), np.float32)
     lengths = cells.lengths
     for rows, batch in _passes(model, cells, None, settings, (progress, cancel)):
@@ -193,7 +208,14 @@ def gene_means(
     progress: Progress = silent,
     cancel: Cancel = never,
 ) -> GeneEmbedding:
-    """Return the mean last-layer state of each gene over the cells that express it."""
+    """Return the mean last-layer state of each gene over the cells that express it.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the blocks were not trained.
+    """
+    _require_blocks(model)
     n_tokens = model.config.n_tokens
     total = np.zeros((n_tokens, model.config.dim))
     for rows, batch in _passes(model, cells, None, settings, (progress, cancel)):

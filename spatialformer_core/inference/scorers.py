@@ -72,6 +72,15 @@ def _check_aligned(left: Encoded, right: Encoded) -> None:
         raise ValueError(message)
 
 
+def _require_pairs(model: SpatialFormer, name: str) -> None:
+    if not model.config.pair_trained:
+        raise SpatialFormerError(
+            "The checkpoint was trained on single cells; its pair head is random.",
+            where=name,
+            fix="Score pairs with a checkpoint of pairs; this one embeds cells.",
+        )
+
+
 class TwoTowerScorer:
     """Encodes each cell once; a small symmetric head compares embeddings.
 
@@ -102,8 +111,15 @@ class TwoTowerScorer:
 
     @torch.no_grad()
     def score(self, left: Encoded, right: Encoded) -> FloatArray:
-        """Return the logits of aligned rows, shape ``(n,)``."""
+        """Return the logits of aligned rows, shape ``(n,)``.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the pair head was never trained (single cells only).
+        """
         _check_aligned(left, right)
+        _require_pairs(self._model, self.name)
         a, b = self._tensor(left), self._tensor(right)
         parts = [
             self._head(a[k : k + _PAIRS_PER_BATCH], b[k : k + _PAIRS_PER_BATCH]).cpu().numpy()
@@ -113,7 +129,14 @@ class TwoTowerScorer:
 
     @torch.no_grad()
     def score_grid(self, left: Encoded, right: Encoded) -> FloatArray:
-        """Return the logits of every left with every right row, shape ``(L, R)``."""
+        """Return the logits of every left with every right row, shape ``(L, R)``.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the pair head was never trained (single cells only).
+        """
+        _require_pairs(self._model, self.name)
         a, b = self._tensor(left), self._tensor(right)
         rows = max(1, _PAIRS_PER_BATCH // max(1, len(right)))
         parts = [
@@ -141,7 +164,6 @@ class CrossEncoderScorer:
     def __init__(self, model: SpatialFormer, name: str) -> None:
         if not isinstance(model.pair_head, ClsPairHead):
             raise SpatialFormerError("The checkpoint is no cross-encoder.", where=name)
-        self._pair_trained = model.config.pair_trained
         self.name = name
         self._model = model.eval()
         self._head = model.pair_head
@@ -165,12 +187,7 @@ class CrossEncoderScorer:
             If the pair head was never trained (a published single-cell model).
         """
         _check_aligned(left, right)
-        if not self._pair_trained:
-            raise SpatialFormerError(
-                "The checkpoint was trained on single cells; its pair head is random.",
-                where=self.name,
-                fix="Score pairs with a checkpoint of pairs; this one embeds cells.",
-            )
+        _require_pairs(self._model, self.name)
         first, second = _own(left, EncodedTokens).cells, _own(right, EncodedTokens).cells
         there = self._one_order(first, second)
         back = self._one_order(second, first)

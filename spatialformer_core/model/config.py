@@ -72,6 +72,12 @@ class ModelConfig(FrozenModel):
         Hidden width of the two-tower pair head.
     niche_targets
         Outputs of the auxiliary niche head (two-tower; 0: no such head).
+    expression_width
+        Width of the expression path beside the token sequence (two-tower; 0: no such path). It
+        reads the same tokens and counts, and what it says is added to the CLS state.
+    expression_dropout, gene_dropout
+        Share of the path's hidden units, and of a cell's genes in its sum, that are dropped while
+        training.
     magnitude_bins
         Number of bins of a gene's raw count that are shown beside its rank (0: ranks only).
     gene_spatial
@@ -84,9 +90,13 @@ class ModelConfig(FrozenModel):
         ``symmetric`` (ours): a symmetric low-rank interaction. ``bilinear``: the low-rank product
         of the 71-slide models, not symmetric. ``additive``: a sum of two gene scores, the
         61-slide models; it can represent no interaction.
-    cooccurrence_trained, pair_trained
-        Whether that head was trained to any use. False for the co-occurrence head of 61-slide
-        models and for the pair head of single-cell models.
+    cooccurrence_trained, pair_trained, token_trained
+        Whether that head was trained to any use, with the blocks as they are. False for the
+        co-occurrence head of 61-slide models, for the pair head of single-cell models, and for a
+        head that took no part in the last training run.
+    blocks_trained
+        False: the blocks are as they came, take no part in the CLS state and are skipped; what
+        stands there is the expression path alone (its first stage of training).
     source_attention
         How queries, keys and values lay in the file that the weights were converted from:
         ``head-major`` (scaled by ``dim ** -0.5``) or ``split`` (by the head's width ``** -0.5``).
@@ -105,12 +115,17 @@ class ModelConfig(FrozenModel):
     cooccurrence_rank: int = Field(ge=1, le=1024)
     pair_hidden: int = Field(ge=1, le=4096)
     niche_targets: int = Field(default=0, ge=0, le=1024)
+    expression_width: int = Field(default=0, ge=0, le=4096)
+    expression_dropout: float = Field(default=0.3, ge=0, lt=1)
+    gene_dropout: float = Field(default=0.1, ge=0, lt=1)
     magnitude_bins: int = Field(default=0, ge=0, le=64)
     gene_spatial: GeneSpatial = "none"
     gene_spatial_dim: int = Field(default=0, ge=0, le=4096)
     cooccurrence_head: CooccurrenceKind = "symmetric"
     cooccurrence_trained: bool = True
     pair_trained: bool = True
+    token_trained: bool = True
+    blocks_trained: bool = True
     source_attention: SourceAttention = "own"
 
     @model_validator(mode="after")
@@ -123,6 +138,10 @@ class ModelConfig(FrozenModel):
             raise ValueError(f"expansion {self.expansion} is odd; the gate takes half of it")
         if self.niche_targets and self.architecture != "two-tower":
             raise ValueError("niche_targets belong to the two-tower architecture")
+        if self.expression_width and self.architecture != "two-tower":
+            raise ValueError("expression_width belongs to the two-tower architecture")
+        if not (self.blocks_trained or self.expression_width):
+            raise ValueError("without trained blocks an expression_width is needed")
         if self.preset.startswith("published") and self.architecture != "cross-encoder":
             raise ValueError(f"{self.preset} is a cross-encoder")
         if self.gene_spatial_dim and self.gene_spatial == "none":

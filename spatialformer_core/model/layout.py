@@ -62,8 +62,9 @@ class Packed:
 
     Attributes
     ----------
-    tokens, segments, magnitudes
-        Per packed row, shape ``(T,)``. Magnitude 0 means none.
+    tokens, segments, magnitudes, counts
+        Per packed row, shape ``(T,)``. Magnitude 0 means none; raw counts are 0 where there is no
+        gene, or a hidden one.
     starts
         First row (CLS) of each sequence, shape ``(B,)``.
     conv_index
@@ -77,6 +78,7 @@ class Packed:
     tokens: Int[Tensor, " T"]
     segments: Int[Tensor, " T"]
     magnitudes: Int[Tensor, " T"]
+    counts: Int[Tensor, " T"]
     starts: Int[Tensor, " B"]
     conv_index: Int[Tensor, " T"]
     groups: tuple[Group, ...]
@@ -96,6 +98,7 @@ class Packed:
             move(self.tokens),
             move(self.segments),
             move(self.magnitudes),
+            move(self.counts),
             move(self.starts),
             move(self.conv_index),
             groups,
@@ -109,8 +112,8 @@ class Rows:
 
     Attributes
     ----------
-    tokens, segments, magnitudes
-        Per packed row, shape ``(T,)``.
+    tokens, segments, magnitudes, counts
+        Per packed row, shape ``(T,)``; magnitude and raw count are 0 where there is no gene.
     lengths
         Length of each packed sequence, ascending, shape ``(B,)``.
     starts
@@ -125,6 +128,7 @@ class Rows:
     tokens: LongArray
     segments: LongArray
     magnitudes: LongArray
+    counts: LongArray
     lengths: LongArray
     starts: LongArray
     order: LongArray
@@ -169,7 +173,7 @@ def lay_out(cells: CellTokens, right: CellTokens | None = None, n_bins: int = 0)
     starts = np.empty(len(lengths), np.int64)
     starts[order] = np.cumsum(lengths[order]) - lengths[order]
     total = int(lengths.sum())
-    tokens, segments, magnitudes = (np.zeros(total, np.int64) for _ in range(3))
+    tokens, segments, magnitudes, counts = (np.zeros(total, np.int64) for _ in range(4))
     tokens[starts] = CLS
     segments[starts] = 1
     cursor = starts + 1
@@ -181,11 +185,13 @@ def lay_out(cells: CellTokens, right: CellTokens | None = None, n_bins: int = 0)
         rows = _ragged_rows(first_gene[:, number], side.lengths)
         tokens[rows] = side.tokens
         magnitudes[rows] = magnitude_bins(side.counts, n_bins)
+        counts[rows] = side.counts
         end = first_gene[:, number] + side.lengths
         tokens[end] = SEP
         segments[_ragged_rows(cursor, side.lengths + N_META + 1)] = number + 1
         cursor = end + 1
-    return Rows(tokens, segments, magnitudes, lengths[order], starts[order], order, first_gene)
+    packed = tokens, segments, magnitudes, counts
+    return Rows(*packed, lengths[order], starts[order], order, first_gene)
 
 
 def _group_bounds(lengths: LongArray) -> list[tuple[int, int]]:
@@ -224,6 +230,7 @@ def pack(rows: Rows, conv_kernel: int) -> Packed:
         torch.from_numpy(rows.tokens),
         torch.from_numpy(rows.segments),
         torch.from_numpy(rows.magnitudes),
+        torch.from_numpy(rows.counts),
         torch.from_numpy(rows.starts),
         torch.from_numpy(conv_index),
         groups,

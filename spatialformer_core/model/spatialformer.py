@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from spatialformer_core.arrays import CellTokens
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.model.config import ModelConfig
+from spatialformer_core.model.expression import ExpressionPath
 from spatialformer_core.model.heads import (
     AnyCooccurrenceHead,
     ClsPairHead,
@@ -118,6 +119,7 @@ class SpatialFormer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
         self.token_head = nn.Linear(config.dim, config.n_tokens)
         self.cooccurrence_head: AnyCooccurrenceHead = cooccurrence_head(config)
+        self.expression = ExpressionPath(config) if config.expression_width else None
         self.pair_head: ClsPairHead | TowerPairHead
         self.niche_head: NicheHead | None = None
         if config.architecture == "two-tower":
@@ -138,15 +140,23 @@ class SpatialFormer(nn.Module):
         return self.embedding.token.weight.device
 
     def hidden(self, batch: Packed) -> Float[Tensor, "T D"]:
-        """Return the last layer at every packed row."""
+        """Return the last layer at every packed row; at CLS it is `cls`."""
         x: Tensor = self.embedding(batch)
         for block in self.blocks:
             x = block(x, batch)
-        return x
+        if self.expression is None:
+            return x
+        return x.index_copy(0, batch.starts, self._joined(self.expression, x[batch.starts], batch))
 
     def cls(self, batch: Packed) -> Float[Tensor, "B D"]:
-        """Return the last layer at CLS, in packed order, without computing the other rows."""
-        return self._blocks_cls(batch)
+        """Return the last layer at CLS, in packed order, without computing the other rows.
+
+        With an expression path: what it says, and beside it what the blocks say.
+        """
+        if self.expression is not None and not self.config.blocks_trained:
+            return self._alone(self.expression, batch)
+        x = self._blocks_cls(batch)
+        return x if self.expression is None else self._joined(self.expression, x, batch)
 
     def _blocks_cls(self, batch: Packed) -> Float[Tensor, "B D"]:
         first, *others = self._typed_blocks()
@@ -174,6 +184,16 @@ class SpatialFormer(nn.Module):
         rows = conv.finish(kinds[shared.centre], mixed)
         qkv = first.attention.qkv(rows)[shared.number] if self.config.n_blocks > 1 else None
         return rows[shared.number], qkv
+
+    @staticmethod
+    def _alone(path: ExpressionPath, batch: Packed) -> Float[Tensor, "B D"]:
+        out: Tensor = path(batch)
+        return out
+
+    def _joined(self, path: ExpressionPath, cls: Tensor, batch: Packed) -> Float[Tensor, "B D"]:
+        said = self._alone(path, batch)
+        # Untrained blocks say nothing, whatever the gate is.
+        return said + path.gate * cls if self.config.blocks_trained else said
 
     def _typed_blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]

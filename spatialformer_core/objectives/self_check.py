@@ -55,8 +55,14 @@ def masked_token_score(model: SpatialFormer, cells: CellTokens, gene_offset: int
     Raises
     ------
     SpatialFormerError
-        If the cells hold no gene that could be hidden.
+        If the cells hold no gene that could be hidden, or the head was not trained with the
+        blocks as they are.
     """
+    if not model.config.token_trained:
+        raise SpatialFormerError(
+            "The masked-token head of this checkpoint was not trained with its last blocks.",
+            fix="Ask a checkpoint whose last run had masked tokens among its objectives.",
+        )
     rng = np.random.default_rng(_SEED)
     full = np.flatnonzero(cells.lengths > 0)
     chosen = np.sort(rng.permutation(full)[:MAX_CELLS])
@@ -68,9 +74,9 @@ def masked_token_score(model: SpatialFormer, cells: CellTokens, gene_offset: int
         )
         gene = masked.targets >= gene_offset
         at, wanted = masked.positions[gene], masked.targets[gene]
-        magnitudes = rows.magnitudes.copy()
-        magnitudes[at] = 0
-        seen = replace(rows, tokens=masked.tokens, magnitudes=magnitudes)
+        magnitudes, counts = rows.magnitudes.copy(), rows.counts.copy()
+        magnitudes[at] = counts[at] = 0
+        seen = replace(rows, tokens=masked.tokens, magnitudes=magnitudes, counts=counts)
         hidden = model.hidden(pack(seen, model.config.conv_kernel).to(model.device))
         logits = model.token_head(hidden[torch.from_numpy(at).to(model.device)])
         loss = masked_token_loss(logits, torch.from_numpy(wanted).to(model.device))

@@ -7,7 +7,7 @@ other or several processes take some each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -180,18 +180,10 @@ def part_rows(task: Task, config: ModelConfig, number: int) -> PartRows:
         seed=(recipe.seed, number, _MASK_STREAM),
         fraction=recipe.objectives.mask_fraction,
     )
-    magnitudes = rows.magnitudes.copy()
+    magnitudes, counts = rows.magnitudes.copy(), rows.counts.copy()
     # The count of a hidden gene would narrow down which gene it is.
-    magnitudes[masked.positions] = 0
-    seen = Rows(
-        masked.tokens,
-        rows.segments,
-        magnitudes,
-        rows.lengths,
-        rows.starts,
-        rows.order,
-        rows.first_gene,
-    )
+    magnitudes[masked.positions] = counts[masked.positions] = 0
+    seen = replace(rows, tokens=masked.tokens, magnitudes=magnitudes, counts=counts)
     genes, label = np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
     if recipe.objectives.cooccurrence:
         pairs = corpus.cooccurrence(drawn.rows)
@@ -236,6 +228,7 @@ def merge(parts: list[Rows]) -> tuple[Rows, list[LongArray]]:
         moved("tokens"),
         moved("segments"),
         moved("magnitudes"),
+        moved("counts"),
         lengths[order],
         starts[order],
         order,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spatialformer_core import __version__
 from spatialformer_core.corpus import Corpus
-from spatialformer_core.model import n_parameters
+from spatialformer_core.model import ModelConfig
 from spatialformer_core.trainer.recipe import TrainRecipe
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def provenance(run: Run, corpus: Corpus) -> dict[str, Any]:
         "cells_encoded": run.cells_seen,
         "seconds": round(run.budget.spent_s, 1),
         "processes": run.engine.world_size,
-        "parameters": n_parameters(run.module.model),
+        "parameters": sum(p.numel() for p in run.module.model.parameters()),
+        "untrained": _untrained(run.module.model.config),
         "recipe": run.recipe.model_dump(mode="json"),
         "metrics": {
             f"validation_{name}": round(value, 4) for name, value in run.best_quality.values.items()
@@ -41,6 +42,19 @@ def provenance(run: Run, corpus: Corpus) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
     }
+
+
+_PARTS = {
+    "blocks_trained": "blocks (skipped: the expression path stands alone)",
+    "token_trained": "masked-token head",
+    "cooccurrence_trained": "co-occurrence head",
+    "pair_trained": "pair head",
+}
+
+
+def _untrained(config: ModelConfig) -> list[str]:
+    """Name what took no part in the run: it is stale, or as it was born."""
+    return [words for field, words in _PARTS.items() if not getattr(config, field)]
 
 
 def model_card(recipe: TrainRecipe, told: dict[str, Any]) -> str:
@@ -67,6 +81,7 @@ def model_card(recipe: TrainRecipe, told: dict[str, Any]) -> str:
 | architecture | {recipe.model.architecture}, {recipe.model.preset} |
 | parameters | {told["parameters"]:,} |
 | trained | {told["steps"]:,} steps, {told["pairs_seen"]:,} cell pairs, {told["seconds"]:.0f} s |
+| not trained in this run | {", ".join(told["untrained"]) or "nothing"} |
 {scores}
 
 Trained on

@@ -43,6 +43,9 @@ class StepModule(nn.Module):
         for task, head in heads.items():
             if head is not None and task not in tasks:
                 head.requires_grad_(requires_grad=False)
+        self._reads_genes = MASKED in tasks or COOCCURRENCE in tasks
+        if not model.config.blocks_trained:
+            _freeze_blocks(model)
 
     def forward(
         self, batch: StepBatch, shares: Mapping[str, float], lambdas: Mapping[str, float]
@@ -64,18 +67,20 @@ class StepModule(nn.Module):
 
     def _losses(self, batch: StepBatch) -> dict[str, Tensor]:
         model = self.model
-        hidden = model.hidden(batch.packed)
-        cls = hidden[batch.packed.starts][batch.to_caller]
+        # Pairs and niche ask for CLS alone, at a fraction of the last layer's work.
+        hidden = model.hidden(batch.packed) if self._reads_genes else None
+        cls = model.cls(batch.packed) if hidden is None else hidden[batch.packed.starts]
+        cls = cls[batch.to_caller]
         if isinstance(model.pair_head, TowerPairHead):
             cls = model.pair_head.project(cls)
         tasks = self.weights.log_variance
         losses = {}
         if PAIR in tasks:
             losses[PAIR] = self._pair_loss(cls, batch)
-        if MASKED in tasks:
+        if MASKED in tasks and hidden is not None:
             logits = model.token_head(hidden[batch.positions])
             losses[MASKED] = masked_token_loss(_full(logits), batch.targets)
-        if COOCCURRENCE in tasks:
+        if COOCCURRENCE in tasks and hidden is not None:
             left, right = batch.genes.unbind(1)
             logits = model.cooccurrence_head(hidden, left, right)
             losses[COOCCURRENCE] = binary_loss(*_alike(logits, batch.gene_label))
@@ -96,6 +101,14 @@ class StepModule(nn.Module):
         logits, label = _alike(logits, batch.label)
         weight = batch.weight.to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, label, weight, reduction="sum")
+
+
+def _freeze_blocks(model: SpatialFormer) -> None:
+    """Take what the expression path alone does not use out of the training."""
+    model.embedding.requires_grad_(requires_grad=False)
+    model.blocks.requires_grad_(requires_grad=False)
+    if model.expression is not None:
+        model.expression.gate.requires_grad_(requires_grad=False)
 
 
 def _full(logits: Tensor) -> Tensor:

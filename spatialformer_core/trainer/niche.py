@@ -17,6 +17,7 @@ from spatialformer_core.trainer.recipe import NicheRecipe
 
 _SCALE = 100.0
 _FIT_CELLS = 20_000
+_LEAST_SPREAD = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,19 @@ def expression(cells: CellTokens, n_tokens: int) -> sp.csr_matrix:
     scaled = cells.counts * (_SCALE / totals[owner])
     shape = (cells.n_cells, n_tokens)
     return sp.csr_matrix((np.log1p(scaled), cells.tokens, cells.indptr), shape=shape)
+
+
+def expression_scale(corpus: Corpus) -> FloatArray:
+    """Return one over the spread of each token's ``log1p(counts per hundred)``, ``(n_tokens,)``.
+
+    Over the training cells, absent genes counting as 0; a hundredth is added to every spread, and
+    a token that no training cell has gets 1.
+    """
+    x = expression(corpus.cells(corpus.rows("train")), len(corpus.vocabulary))
+    mean, square = (np.asarray(part.mean(axis=0)).ravel() for part in (x, x.multiply(x)))
+    spread = np.sqrt(np.maximum(square - np.square(mean), 0.0))
+    scale: FloatArray = np.where(spread > 0, 1.0 / (spread + _LEAST_SPREAD), 1.0).astype(np.float32)
+    return scale
 
 
 def principal_axes(

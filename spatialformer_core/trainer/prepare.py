@@ -5,21 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from spatialformer_core.config import validate
 from spatialformer_core.corpus import Corpus
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.model import Checkpoint, ModelConfig, SpatialFormer, build
-from spatialformer_core.trainer.batch import Task
+from spatialformer_core.trainer.batch import COOCCURRENCE, MASKED, PAIR, Task
 from spatialformer_core.trainer.lora import add_lora
 from spatialformer_core.trainer.losses import StepModule
-from spatialformer_core.trainer.niche import niche_values
+from spatialformer_core.trainer.niche import expression_scale, niche_values
 from spatialformer_core.trainer.recipe import TrainRecipe
 from spatialformer_core.trainer.sampling import Draw, cross_draw, single_draw, tower_draw
 from spatialformer_core.trainer.teacher import Teacher, taught_draw, with_hints
 from spatialformer_core.trainer.warm import warm_start
 
 _NEW = "niche_head."
+_MAY_CHANGE = {"dropout", "expression_dropout", "gene_dropout", "blocks_trained"}
+"""What a run that continues a checkpoint may set anew: no weight's shape follows from it."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ def prepare(recipe: TrainRecipe, corpus: Corpus, background: Background) -> tupl
         model = build(recipe.model.config(len(corpus.vocabulary), n_targets), recipe.seed)
         if background.start is not None:
             warm_start(model, corpus.vocabulary, background.start)
+    if model.expression is not None and recipe.continue_from is None:
+        model.expression.set_scale(torch.from_numpy(expression_scale(corpus)))
     if background.gene_table is not None:
         model.embedding.set_gene_spatial(background.gene_table)
     if recipe.lora is not None:
@@ -92,7 +98,28 @@ def prepare(recipe: TrainRecipe, corpus: Corpus, background: Background) -> tupl
     if recipe.teacher is not None and background.teacher is not None:
         draw = taught_draw(draw, background.teacher, recipe.teacher.share)
     task = Task(recipe, corpus, niche, draw)
+    model.config = _told_heads(model.config, task.names, recipe)
     return StepModule(model.train(), task.names), task
+
+
+def _told_heads(config: ModelConfig, tasks: tuple[str, ...], recipe: TrainRecipe) -> ModelConfig:
+    """Return the configuration with what this run's heads will be good for.
+
+    A head that takes no part is stale afterwards: the blocks move on without it.
+    """
+    if not config.blocks_trained and {MASKED, COOCCURRENCE} & set(tasks):
+        raise SpatialFormerError(
+            "Masked tokens and co-occurrence are read from the blocks, and blocks_trained is "
+            "false.",
+            where=recipe.name,
+            fix="Switch both objectives off, or train the blocks.",
+        )
+    told = {
+        "token_trained": MASKED in tasks,
+        "cooccurrence_trained": COOCCURRENCE in tasks,
+        "pair_trained": PAIR in tasks,
+    }
+    return config.model_copy(update=told)
 
 
 def _draw(recipe: TrainRecipe, corpus: Corpus) -> Draw:
@@ -139,7 +166,7 @@ def _continued(
             f"{recipe.model.architecture}.",
             where=recipe.name,
         )
-    config = _with_dropout(start.config, recipe, n_targets)
+    config = _with_changes(start.config, recipe, n_targets)
     model = build(config, recipe.seed)
     old = start.model.state_dict()
     own = model.state_dict()
@@ -154,13 +181,14 @@ def _continued(
     return model
 
 
-def _with_dropout(config: ModelConfig, recipe: TrainRecipe, n_targets: int) -> ModelConfig:
-    changes = set(recipe.model.changes) - {"dropout"}
-    if changes:
+def _with_changes(config: ModelConfig, recipe: TrainRecipe, n_targets: int) -> ModelConfig:
+    changes = recipe.model.changes
+    unknown = set(changes) - _MAY_CHANGE
+    if unknown:
         raise SpatialFormerError(
-            f"A run that continues a checkpoint cannot change {', '.join(sorted(changes))}.",
+            f"A run that continues a checkpoint cannot change {', '.join(sorted(unknown))}.",
             where=recipe.name,
-            fix="Only dropout may be changed.",
+            fix=f"Only {', '.join(sorted(_MAY_CHANGE))} may be changed.",
         )
-    dropout = recipe.model.changes.get("dropout", config.dropout)
-    return config.model_copy(update={"dropout": dropout, "niche_targets": n_targets})
+    values = {**config.model_dump(), **changes, "niche_targets": n_targets}
+    return validate(ModelConfig, values, recipe.name)

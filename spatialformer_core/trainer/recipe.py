@@ -32,10 +32,14 @@ class PairRecipe(FrozenModel):
         Nearest and farthest distance of hard negatives.
     hard_share
         Share of hard among all negatives; the rest is anywhere on the slide beyond the radius.
+    hard_per_positive
+        Most hard negatives per neighbour pair that a step of two towers takes of those among its
+        cells; 0 takes all, which large steps pay for in their pair head.
     """
 
     hard_um: tuple[float, float] = (80.0, 150.0)
     hard_share: float = Field(default=0.5, ge=0, le=1)
+    hard_per_positive: int = Field(default=0, ge=0)
 
 
 class NicheRecipe(FrozenModel):

@@ -50,10 +50,14 @@ Draw = Callable[[int], StepCells]
 
 @dataclass(frozen=True, slots=True)
 class Distances:
-    """Up to where cells are neighbours, and where hard negatives lie, in micrometres."""
+    """Up to where cells are neighbours, and where hard negatives lie, in micrometres.
+
+    At most ``hard_per_positive`` hard pairs are taken per near pair; 0: all.
+    """
 
     radius_um: float
     hard_um: tuple[float, float]
+    hard_per_positive: int = 0
 
 
 def pairs_among(
@@ -73,6 +77,9 @@ def pairs_among(
     apart = _apart(xy_um, close)
     near = close[apart <= distances.radius_um]
     hard = close[(apart >= low) & (apart <= high)]
+    most = distances.hard_per_positive * max(len(near), 1)
+    if most and len(hard) > most:
+        hard = hard[np.sort(rng.choice(len(hard), most, replace=False))]
     n_easy = _EASY_PER_POSITIVE * max(len(near), 1)
     easy = rng.integers(len(xy_um), size=(2 * n_easy, 2))
     easy = easy[_apart(xy_um, easy) > distances.radius_um][:n_easy]
@@ -116,7 +123,7 @@ def tower_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:
         kinds=around,
         hard_um=recipe.pairs.hard_um,
     )
-    distances = Distances(corpus.radius_um, recipe.pairs.hard_um)
+    distances = Distances(corpus.radius_um, recipe.pairs.hard_um, recipe.pairs.hard_per_positive)
     xy_um = np.concatenate([shard.xy_um for shard in corpus.shards])
 
     def draw(number: int) -> StepCells:

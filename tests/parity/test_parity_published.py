@@ -39,7 +39,8 @@ def packed(inputs):
     lengths = lengths[order]
     starts = np.cumsum(lengths) - lengths
     zeros = np.zeros_like(tokens)
-    rows = Rows(tokens, segments, zeros, lengths, starts, order, np.zeros((len(order), 2), int))
+    none = np.zeros((len(order), 2), int)
+    rows = Rows(tokens, segments, zeros, zeros, lengths, starts, order, none)
     return pack(rows, 17)
 
 

@@ -1,0 +1,127 @@
+"""Training in stages: the expression path alone, then the blocks beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from spatialformer_core.errors import Cancelled, SpatialFormerError
+from spatialformer_core.model import load_checkpoint
+from spatialformer_core.trainer import Background, TrainRecipe, fit
+from spatialformer_core.trainer.niche import expression_scale
+from spatialformer_core.trainer.sampling import Distances, pairs_among
+
+REAL = Background(simulated=False)
+CLEAN = {"mask_fraction": 0, "cooccurrence": False, "niche": {"components": 2}}
+ALONE = {"dropout": 0.0, "expression_width": 8, "blocks_trained": False}
+
+
+def recipe(**changes) -> TrainRecipe:
+    values = {
+        "name": "toy",
+        "corpus": "toy",
+        "model": {"architecture": "two-tower", "preset": "tiny", "changes": ALONE},
+        "objectives": CLEAN,
+        "steps": 5,
+        "seeds_per_step": 16,
+        "evaluations": 1,
+        "validation_queries": 30,
+        "learning_rate": 0.01,
+        "threads": 1,
+        "tensorboard": False,
+    }
+    return TrainRecipe.model_validate({**values, **changes})
+
+
+def beside(changes, **more) -> TrainRecipe:
+    model = {"architecture": "two-tower", "preset": "tiny", "changes": changes}
+    return recipe(model=model, continue_from="first", **more)
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_scale_is_one_over_the_spread_of_the_training_cells(corpus):
+    cells = corpus.cells(corpus.rows("train"))
+    found = expression_scale(corpus)
+    dense = np.zeros((cells.n_cells, len(corpus.vocabulary)))
+    for k in range(cells.n_cells):
+        at = slice(cells.indptr[k], cells.indptr[k + 1])
+        dense[k, cells.tokens[at]] = np.log1p(100 * cells.counts[at] / cells.counts[at].sum())
+    seen = dense.any(axis=0)
+    np.testing.assert_allclose(found[seen], 1 / (dense[:, seen].std(axis=0) + 0.01), rtol=1e-4)
+    assert (found[~seen] == 1).all()
+    assert 0 < seen.sum() < len(seen)
+
+
+def test_two_stages(corpus, tmp_path):
+    first = load_checkpoint(fit(recipe(), corpus, tmp_path / "first", REAL))
+    assert not first.config.blocks_trained
+    assert not first.config.token_trained
+    assert not first.config.cooccurrence_trained
+    assert first.config.pair_trained
+    assert float(first.model.expression.gate.abs().max()) == 0
+    assert np.allclose(first.model.expression.scale.numpy(), expression_scale(corpus))
+    assert "masked-token head" in (tmp_path / "first" / "MODEL_CARD.md").read_text()
+
+    told = Background(simulated=False, start=first)
+    full = {"objectives": {"niche": {"components": 2}}}
+    out = fit(beside({"blocks_trained": True}, **full), corpus, tmp_path / "second", told)
+    second = load_checkpoint(out)
+    assert second.config.blocks_trained
+    assert second.config.token_trained
+    assert second.config.cooccurrence_trained
+    assert float(second.model.expression.gate.abs().max()) > 0
+    old, new = first.model.state_dict(), second.model.state_dict()
+    moved = [name for name in new if name in old and not torch.equal(new[name], old[name])]
+    assert any(name.startswith("blocks.") for name in moved)
+    assert any(name.startswith("expression.token") for name in moved)
+    assert "expression.scale" not in moved
+
+
+def test_the_first_stage_leaves_the_blocks_as_they_came(corpus, tmp_path):
+    one = load_checkpoint(fit(recipe(steps=1), corpus, tmp_path / "one", REAL))
+    five = load_checkpoint(fit(recipe(), corpus, tmp_path / "five", REAL))
+    old, new = one.model.state_dict(), five.model.state_dict()
+    for name in new:
+        if name.startswith(("blocks.", "embedding.", "token_head.")):
+            assert torch.equal(old[name], new[name]), name
+    assert not torch.equal(old["expression.token.weight"], new["expression.token.weight"])
+
+
+def test_a_stopped_first_stage_ends_with_the_same_bits(corpus, tmp_path):
+    whole = load_checkpoint(fit(recipe(), corpus, tmp_path / "whole", REAL))
+    asked = iter([False] * 2)
+    with pytest.raises(Cancelled):
+        fit(recipe(), corpus, tmp_path / "cut", REAL, cancel=lambda: next(asked, True))
+    assert load_checkpoint(fit(recipe(), corpus, tmp_path / "cut", REAL)).id == whole.id
+
+
+def test_genes_cannot_be_asked_of_blocks_that_are_not_trained(corpus, tmp_path):
+    with pytest.raises(SpatialFormerError, match="blocks_trained"):
+        fit(recipe(objectives={"cooccurrence": False}), corpus, tmp_path / "x", REAL)
+
+
+def test_a_continued_run_keeps_its_shapes(corpus, tmp_path):
+    first = load_checkpoint(fit(recipe(steps=1), corpus, tmp_path / "first", REAL))
+    told = Background(simulated=False, start=first)
+    with pytest.raises(SpatialFormerError, match="cannot change expression_width"):
+        fit(beside({"expression_width": 16}), corpus, tmp_path / "x", told)
+
+
+def test_hard_pairs_can_be_capped():
+    xy_um = np.random.default_rng(0).uniform(0, 400, (300, 2))
+    every, kinds = pairs_among(xy_um, Distances(30.0, (80.0, 150.0)), np.random.default_rng(1))
+    some, capped = pairs_among(xy_um, Distances(30.0, (80.0, 150.0), 2), np.random.default_rng(1))
+    near = kinds == 0
+    assert np.array_equal(every[near], some[capped == 0])
+    assert (capped == 2).sum() == 2 * near.sum() < (kinds == 2).sum()
+    apart = np.hypot(*(xy_um[some[capped == 2, 0]] - xy_um[some[capped == 2, 1]]).T)
+    assert apart.min() >= 80
+    assert apart.max() <= 150
+    assert len(np.unique(some[capped == 2], axis=0)) == (capped == 2).sum()
