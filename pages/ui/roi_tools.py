@@ -90,22 +90,18 @@ def _combine(meta: SlideMeta, chosen: list[str], kind: str, names: list[str]) ->
 
 
 def _set(meta: SlideMeta, chosen: list[str], rois: Sequence[Roi]) -> None:
-    known = list(roi_tools.sets_of(rois))
+    known = [f"{name} ({len(found)})" for name, found in roi_tools.sets_of(rois).items()]
     with st.form(f"set-{meta.slide_id}", border=False):
-        name = st.selectbox(
-            "Name of the set",
-            known,
-            index=None,
-            accept_new_options=True,
-            placeholder="Type a name, or choose",
-        )
+        name = st.text_input("Name of the set", max_chars=64, placeholder="Granulomas")
+        if known:
+            st.caption(f"There are: {', '.join(known)}.")
         put, out = st.columns(2)
         into = put.form_submit_button("Put in", icon=":material/folder:", disabled=not chosen)
         leave = out.form_submit_button("Take out", disabled=not chosen)
         if into or leave:
             with errors_shown():
                 slide = services().slide(meta.slide_id)
-                label = (name or "") if into else None
+                label = name if into else None
                 found = roi_tools.put_into_set(slide, chosen, label, owner())
                 where = f"in the set {label}" if into else "in no set"
                 remember(f"{plural(len(found), 'region')} now {where}.")
