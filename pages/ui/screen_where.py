@@ -10,6 +10,7 @@ import streamlit as st
 from pages.ui.session import current_slide, owner, services
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import screen_desk
+from spatialformer_core.service.roi_tools import sets_of
 
 if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
@@ -46,6 +47,31 @@ def _regions(chosen: Sequence[str], names: dict[str, str]) -> dict[str, str]:
         for slide in chosen
         for roi in services().rois(slide, owner())
     }
+
+
+def _sets(chosen: Sequence[str], names: dict[str, str]) -> None:
+    """Draw a button for each set of regions; it adds the set's regions to the choice."""
+    found = {
+        (slide, name): [roi.roi_id for roi in rois]
+        for slide in chosen
+        for name, rois in sets_of(services().rois(slide, owner())).items()
+    }
+    if not found:
+        return
+    with st.container(horizontal=True, gap="small"):
+        for (slide, name), roi_ids in found.items():
+            of_slide = f"{names[slide]} · " if len(chosen) > 1 else ""
+            st.button(
+                f"Add the set {of_slide}{name} ({len(roi_ids)})",
+                key=f"screen-set-{slide}-{name}",
+                on_click=_add,
+                args=(roi_ids,),
+                help="Each of its regions is a replicate unit.",
+            )
+
+
+def _add(roi_ids: Sequence[str]) -> None:
+    st.session_state[_ROIS] = list(dict.fromkeys([*st.session_state.get(_ROIS, []), *roi_ids]))
 
 
 def _versus_regions(regions: dict[str, str], picked: Sequence[str]) -> dict[str, Any]:
@@ -116,6 +142,7 @@ def where(slides: Sequence[SlideMeta]) -> tuple[list[SlideMeta], dict[str, Any]]
         return [], {}
     regions = _regions(chosen, names)
     _keep(_ROIS, list(regions))
+    _sets(chosen, names)
     picked = st.multiselect(
         "Regions",
         list(regions),
