@@ -23,6 +23,7 @@ KINDS = {
     "convert": "model",
     "colocalise": "neighbours",
     "embed": "embedding",
+    "embedding-groups": "grouping",
     "evaluate": "evaluation",
 }
 
@@ -69,6 +70,10 @@ def _embed(params: dict[str, Any]) -> str:
     return f"Embedding · {_cells(params)} · {params.get('checkpoint_id')}{masked}"
 
 
+def _embedding_groups(params: dict[str, Any]) -> str:
+    return f"Keeping embedding {params.get('column')}s as {params.get('key')} · {_cells(params)}"
+
+
 _CHANGES = {
     "labels": "Attaching labels",
     "image": "Attaching an H&E image",
@@ -76,6 +81,7 @@ _CHANGES = {
     "sample": "Describing the sample",
     "drop": "Removing a part",
     "default": "Choosing the first grouping",
+    "regions": "Regions as a grouping",
 }
 
 
@@ -108,6 +114,7 @@ _TITLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "convert": _convert,
     "colocalise": _colocalise,
     "embed": _embed,
+    "embedding-groups": _embedding_groups,
 }
 
 
@@ -117,20 +124,33 @@ def title(job: Job) -> str:
     return name(job.params) if name else f"{KINDS.get(job.kind, job.kind)} {job.id}"
 
 
+_RESULTS = {
+    "screen": ("screen", "pages/perturbation.py", "Open the screen"),
+    "gene-pairs": ("pairs", "pages/gene_pairs.py", "Open the gene pairs"),
+    "colocalise": ("neighbours", "pages/neighbours.py", "Open the neighbours"),
+    "embed": ("embedding", "pages/embedding.py", "Open the embedding"),
+}
+"""By kind: what the link calls the job, the page, the words."""
+
+_OF_SLIDE = {
+    "spillover": "Open the slide's quality control",
+    "change": "Open the slide",
+    "types": "Open the slide",
+    "embedding-groups": "Open the slide",
+}
+
+
 def result_link(job: Job) -> None:
     """Draw the link to the page that shows a job's result, if one does."""
-    if job.kind == "screen":
-        query, page, label = {"screen": job.id}, "pages/perturbation.py", "Open the screen"
-    elif job.kind == "gene-pairs":
-        query, page, label = {"pairs": job.id}, "pages/gene_pairs.py", "Open the gene pairs"
-    elif job.kind == "colocalise":
-        query, page, label = {"neighbours": job.id}, "pages/neighbours.py", "Open the neighbours"
-    elif job.kind == "spillover":
-        query = {"slide": str(job.params.get("slide_id"))}
-        page, label = "pages/slides.py", "Open the slide's quality control"
-    elif job.kind in ("change", "types"):
-        query = {"slide": str(job.params.get("slide_id"))}
-        page, label = "pages/slides.py", "Open the slide"
+    slide_id = job.params.get("slide_id")
+    query: dict[str, str]
+    if job.kind == "embed" and not (slide_id and job.params.get("n_umap")):
+        return  # a table without a map
+    if job.kind in _RESULTS:
+        name, page, label = _RESULTS[job.kind]
+        query = {name: job.id} | ({"slide": str(slide_id)} if job.kind == "embed" else {})
+    elif job.kind in _OF_SLIDE:
+        query, page, label = {"slide": str(slide_id)}, "pages/slides.py", _OF_SLIDE[job.kind]
     elif job.kind == "convert":
         query = {"model": str(job.params.get("name"))}
         page, label = "pages/models.py", "Open the model"

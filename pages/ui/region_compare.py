@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from pages.ui import charts, downloads
-from pages.ui.session import services
+from pages.ui.session import errors_shown, owner, services
 from pages.ui.text import count, plural
-from spatialformer_core.service import region_contrast, roi_tools
+from spatialformer_core.service import changes, region_contrast, roi_tools
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +86,26 @@ def panel(meta: SlideMeta, rois: Sequence[Roi]) -> None:
             None if only == _ALL else only,
         )
         _show(meta, found, (one, other), only)
+        _gene_pairs(meta, {one: sides[one], other: sides[other]})
+
+
+def _gene_pairs(meta: SlideMeta, sides: dict[str, list[Roi]]) -> None:
+    """Draw the way to the gene pairs of the two sides: a grouping that says which is which."""
+    plain = {name.removeprefix("Set: "): [r.roi_id for r in found] for name, found in sides.items()}
+    slide = services().slide(meta.slide_id)
+    keys = (k for k in meta.group_keys if set(slide.group(k).categories) == set(plain))
+    made = next(keys, None)
+    if made is not None:
+        st.caption(f"Their gene pairs: choose the grouping **{made}** on the page *Gene pairs*.")
+        st.page_link("pages/gene_pairs.py", label="Gene pairs", icon=":material/join_inner:")
+        return
+    if st.button("Make a grouping of A and B", icon=":material/category:", key="regions-as-groups"):
+        with errors_shown():
+            key = changes.free_key("regions", meta.group_keys)
+            change = changes.RegionsChange(slide_id=meta.slide_id, key=key, sides=plain)
+            changes.start_change(services(), change, owner())
+            st.success(f"The slide gets the grouping {key}; this takes a moment (page *Jobs*).")
+    st.caption("With it, *Gene pairs*, *Neighbours* and *Perturbation* can take the two as groups.")
 
 
 def _show(

@@ -15,6 +15,7 @@ from spatialformer_core.config import FrozenModel, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import ensure_worker
 from spatialformer_core.progress import Cancel, Progress
+from spatialformer_core.service.roi_tools import region_groups
 from spatialformer_core.service.settings import load_config, source_roots
 from spatialformer_core.service.sources import file_path
 
@@ -94,8 +95,29 @@ class DefaultChange(_Change):
     key: str = Field(min_length=1, max_length=128)
 
 
+class RegionsChange(_Change):
+    """Adds a grouping: in which of some regions, or sets of regions, each cell lies.
+
+    ``sides`` names regions by id under what their cells are called; cells of two sides, and of
+    none, belong to no group.
+    """
+
+    action: Literal["regions"] = "regions"
+    key: str = Field(min_length=1, max_length=_MAX_NAME)
+    sides: dict[
+        Annotated[str, Field(min_length=1, max_length=_MAX_NAME)],
+        Annotated[tuple[_Id, ...], Field(min_length=1)],
+    ] = Field(min_length=1)
+
+
 AnyChange = Annotated[
-    LabelsChange | ImageChange | NamesChange | SampleChange | DropChange | DefaultChange,
+    LabelsChange
+    | ImageChange
+    | NamesChange
+    | SampleChange
+    | DropChange
+    | DefaultChange
+    | RegionsChange,
     Field(discriminator="action"),
 ]
 _ANY: TypeAdapter[Any] = TypeAdapter(AnyChange)
@@ -256,6 +278,8 @@ def _check(services: Services, slide: Slide, change: Any) -> None:
         _named(slide, change)
     elif isinstance(change, DefaultChange):
         slide.group(change.key)
+    elif isinstance(change, RegionsChange):
+        region_groups(slide, change.sides)
 
 
 def _as_change(
@@ -273,6 +297,16 @@ def _as_change(
         first = request.key if request.make_default else None
         said = f"{request.key}: {len(groups.categories)} types from {request.groupby}."
         return SlideChange(groups={request.key: groups}, default_group=first), (said,)
+    if isinstance(request, RegionsChange):
+        groups, said = region_groups(slide, request.sides)
+        return SlideChange(groups={request.key: groups}), (said,)
+    return _of_facts(request)
+
+
+def _of_facts(request: Any) -> tuple[SlideChange, tuple[str, ...]]:
+    """Return changes that need nothing but what they say."""
+    from spatialformer_core.slides import SlideChange
+
     if isinstance(request, SampleChange):
         change = SlideChange(sample=request.sample, name=request.name.strip())
         return change, ("Its sample is described anew.",)

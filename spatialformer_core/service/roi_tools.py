@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +17,7 @@ from spatialformer_core.service.settings import Limits
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-    from spatialformer_core.slides import Roi, Slide
+    from spatialformer_core.slides import Groups, Roi, Slide
 
 Operation = Literal["union", "subtract", "intersect"]
 Move = Literal["same", "centre", "file"]
@@ -280,3 +280,36 @@ def inside(slide: Slide, rois: Sequence[Roi]) -> list[BoolArray]:
     from spatialformer_core.slides import select_cells
 
     return [select_cells(slide.xy_um, roi.polygon) for roi in rois]
+
+
+def region_groups(slide: Slide, sides: Mapping[str, Sequence[str]]) -> tuple[Groups, str]:
+    """Return in which of some regions each cell lies, and a sentence about it.
+
+    Parameters
+    ----------
+    sides
+        Ids of regions under the name of their group. A cell of two groups has none.
+
+    Raises
+    ------
+    SpatialFormerError
+        If a region is not there, or a group would have no cell.
+    """
+    from spatialformer_core.slides import Groups
+
+    masks = np.stack(
+        [
+            np.any(inside(slide, [find_roi(slide, roi_id) for roi_id in roi_ids]), axis=0)
+            for roi_ids in sides.values()
+        ]
+    )
+    alone = masks.sum(axis=0) == 1
+    codes = np.where(alone, masks.argmax(axis=0), -1).astype(np.int16)
+    counts = np.bincount(codes[alone], minlength=len(sides))
+    for name, n in zip(sides, counts, strict=True):
+        if not n:
+            raise SpatialFormerError(f"No cell lies in {name} alone.", where=slide.meta.name)
+    told = ", ".join(f"{name} {n:,}" for name, n in zip(sides, counts, strict=True))
+    shared = int((masks.sum(axis=0) > 1).sum())
+    both = f"; {shared:,} cells of two of them have none" if shared else ""
+    return Groups(tuple(sides), codes), f"Cells by region: {told}{both}."

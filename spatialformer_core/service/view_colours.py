@@ -34,8 +34,8 @@ VALUES = {
 }
 """What can be shown of every cell's quality: name, unit."""
 
-RESULTS = {"embed": "embedding.parquet", "niches": "niches.parquet"}
-"""Kinds of jobs with one row per cell, and the table that holds them."""
+RESULTS = {"embed": "embedding.parquet"}
+"""Kinds of jobs with one row per cell, and the table that holds them: clusters, niches."""
 
 _UNNAMED = 65_535
 _LEVELS = 65_534
@@ -166,9 +166,8 @@ def _columns(path: Path) -> list[str]:
 
 
 def _label(job: Job, column: str) -> str:
-    name = {"embed": "embedding", "niches": "niches"}[job.kind]
     made = datetime.datetime.fromtimestamp(job.created).astimezone()
-    return f"{column.replace('_', ' ')} · {name} of {made:%d %b %H:%M}"
+    return f"{column.replace('_', ' ')} · embedding of {made:%d %b %H:%M}"
 
 
 def result_codes(slide: Slide, job_id: str, column: str, owner: str | None) -> bytes:

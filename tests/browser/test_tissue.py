@@ -16,6 +16,9 @@ from spatialformer_core.slides import ingest
 
 pytestmark = pytest.mark.browser
 
+BUSY_MS = 240_000
+"""A machine without a graphics card that others use as well."""
+
 RING = [(0.36, 0.30), (0.55, 0.34), (0.60, 0.52), (0.47, 0.45), (0.40, 0.62), (0.33, 0.50)]
 """Corners of a lasso that is not convex, as shares of the viewer's width and height."""
 
@@ -28,6 +31,7 @@ def viewer(page, served, app_slide, tmp_path):
     sample = SampleMetadata(**app_slide.SAMPLE)
     folder = tmp_path / "roots" / "small"
     ingest(folder, services.store, name="Small", sample=sample, qc=QcThresholds())
+    page.set_default_timeout(BUSY_MS)
     page.goto(f"{url}/tissue?slide=small")
     box = page.locator('.sf[data-state="ready"]')
     box.wait_for()
@@ -40,7 +44,7 @@ def state(box, expression):
 
 def settle(page):
     page.wait_for_timeout(400)
-    page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=120_000)
+    page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=BUSY_MS)
 
 
 def lasso(page, box, shift):

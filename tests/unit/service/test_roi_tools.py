@@ -12,7 +12,10 @@ import pytest
 
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.service import region_contrast, roi_tools
+from spatialformer_core.jobs import run_job
+from spatialformer_core.progress import silent
+from spatialformer_core.service import changes, region_contrast, roi_tools
+from spatialformer_core.service.kinds import resolve
 from spatialformer_core.service.settings import Limits
 from spatialformer_core.slides import ingest, parse_rois, select_cells
 from spatialformer_core.slides.roi_csv import to_explorer_csv
@@ -311,3 +314,24 @@ def test_with_enough_regions_there_is_a_p_over_regions():
     assert found.genes["gene"][0] == "G7"
     assert found.genes["q"][0] < 0.05
     assert (found.genes["q"][1:] > 0.05).all()
+
+
+def test_regions_become_a_grouping_that_other_pages_can_take(slide, services, ids, monkeypatch):
+    monkeypatch.setenv("SPATIALFORMER_HOME", str(services.home))
+    monkeypatch.setattr(changes, "ensure_worker", lambda home: True)
+    sides = {"Rim": (ids["left"], ids["far"]), "Core": (ids["right"],)}
+    change = changes.RegionsChange(slide_id="tiny", key="regions", sides=sides)
+    job_id = changes.start_change(services, change, "ann")
+    run_job(services.queue, job_id, resolve, silent)
+    groups = services.slide("tiny").group("regions")
+    names = np.array([*groups.categories, ""])[np.asarray(groups.codes)]
+    for i, name in enumerate(names):
+        x, y = i % 10 * 10 + 5, i // 10 * 10 + 5
+        rim = (x < 40 and y < 40) or (x > 80 and y < 20)
+        core = 20 < x < 60 and y < 40
+        assert name == ("" if rim == core else "Rim" if rim else "Core")
+    assert "8 cells of two" in changes.change_report(services, job_id).said[0]
+    same = {"A": sides["Core"], "B": sides["Core"]}
+    empty = changes.RegionsChange(slide_id="tiny", key="x", sides=same)
+    with pytest.raises(SpatialFormerError, match="No cell lies in A alone"):
+        changes.start_change(services, empty, "ann")
