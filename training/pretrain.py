@@ -28,6 +28,7 @@ from spatialformer_core.trainer import (
     TrainRecipe,
     checkpoint_teacher,
     fit,
+    mean_teacher,
 )
 from spatialformer_core.vocabulary import Vocabulary
 from training import common
@@ -97,8 +98,10 @@ def _teacher(
         return None
     if wanted.checkpoint is None:
         return plain_towers(corpus, wanted, recipe.seed, progress)
-    folder = common.find_checkpoint(home, out.parent, wanted.checkpoint)
-    return checkpoint_teacher(load_checkpoint(folder), corpus)
+    names = wanted.checkpoint
+    names = (names,) if isinstance(names, str) else names
+    folders = [common.find_checkpoint(home, out.parent, name) for name in names]
+    return mean_teacher([checkpoint_teacher(load_checkpoint(f), corpus) for f in folders])
 
 
 def stop_on_signal() -> Cancel:

@@ -14,6 +14,9 @@ from spatialformer_core import files
 from spatialformer_core.errors import SpatialFormerError
 
 _SHIPPED = Path(__file__).resolve().parents[2] / "data" / "checkpoints"
+SHIPPED = "shipped."
+"""Before the name of a shipped checkpoint that has a namesake in the home folder."""
+
 _LOG = logging.getLogger(__name__)
 _MAX_TEXT_BYTES = 1 << 20
 
@@ -79,7 +82,7 @@ def show_checkpoint(home: Path, checkpoint_id: str) -> CheckpointInfo:
 
 
 def checkpoint_folder(home: Path, checkpoint_id: str) -> Path:
-    """Return the folder of a checkpoint.
+    """Return the folder of a checkpoint; of namesakes the home folder's.
 
     Raises
     ------
@@ -112,15 +115,17 @@ def find_checkpoint(home: Path, id_or_folder: str) -> Path:
 
 
 def _folders(home: Path) -> Iterator[tuple[str, Path]]:
-    seen: set[str] = set()
-    for root in (_SHIPPED, home / "checkpoints"):
-        for folder in sorted(root.iterdir()) if root.is_dir() else ():
-            if not (folder / "provenance.json").is_file():
-                continue
-            # The shipped name stays what the documentation says; a namesake gets a prefix.
-            name = folder.name if folder.name not in seen else f"home.{folder.name}"
-            seen.add(name)
-            yield name, folder
+    own = {folder.name for folder in _in(home / "checkpoints")}
+    for folder in _in(_SHIPPED):
+        # Who trained or copied a namesake means that one; the shipped one stays within reach.
+        yield (f"{SHIPPED}{folder.name}" if folder.name in own else folder.name), folder
+    for folder in _in(home / "checkpoints"):
+        yield folder.name, folder
+
+
+def _in(root: Path) -> list[Path]:
+    found = sorted(root.iterdir()) if root.is_dir() else []
+    return [folder for folder in found if (folder / "provenance.json").is_file()]
 
 
 def _read(checkpoint_id: str, folder: Path) -> CheckpointInfo:

@@ -13,7 +13,7 @@ from spatialformer_core.trainer.recipe import (
     TeacherRecipe,
     TrainRecipe,
 )
-from spatialformer_core.trainer.teacher import Teacher, checkpoint_teacher
+from spatialformer_core.trainer.teacher import Teacher, checkpoint_teacher, mean_teacher
 from spatialformer_core.trainer.validation import Quality, Validation, auroc
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "auroc",
     "checkpoint_teacher",
     "fit",
+    "mean_teacher",
 ]

@@ -19,6 +19,7 @@ from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.model import save_checkpoint
 from spatialformer_core.objectives import linear_lambda
 from spatialformer_core.progress import Cancel, Estimate, Progress, never, silent
+from spatialformer_core.trainer.average import AveragedWeights
 from spatialformer_core.trainer.batch import (
     COOCCURRENCE,
     MASKED,
@@ -60,6 +61,9 @@ class Run:
         Where resumable states and TensorBoard files lie while it lasts.
     module
         Network and task weights, not wrapped.
+    average
+        Moving average of the network's weights, where the recipe wants one: what is scored and
+        kept.
     best, best_quality, best_step
         Weights with the best validation score so far.
     stale
@@ -76,6 +80,7 @@ class Run:
     questions: Measures
     log: Log
     budget: Budget
+    average: AveragedWeights
     best: dict[str, Tensor] = field(default_factory=dict)
     best_quality: Quality = field(default_factory=Quality)
     best_step: int = 0
@@ -172,6 +177,7 @@ def _begin(recipe: TrainRecipe, corpus: Corpus, out: Path, background: Backgroun
         validation(task),
         Log(out.with_name(f"{out.name}.csv"), board),
         Budget(recipe),
+        AveragedWeights(module.model, recipe.average),
     )
     engine.set_up(module, optimiser)
     saved = latest_state(folder, run.fingerprint)
@@ -179,6 +185,7 @@ def _begin(recipe: TrainRecipe, corpus: Corpus, out: Path, background: Backgroun
         # After `set_up`: the moments go to where the weights are.
         module.load_state_dict(saved.part("module"))
         restore_optimiser(optimiser, saved.part("adamw"))
+        run.average.values = saved.part("average")
         _take_up(run, saved.numbers, saved.part("best"))
     return run
 
@@ -259,6 +266,7 @@ def _step(run: Run, meter: Meter, done: float, cancel: Cancel) -> bool:
     if not math.isfinite(norm):
         raise _not_finite(run, values, batch)
     run.budget.step += 1
+    run.average.update(run.module.model, run.budget.step)
     values = engine.totals(values)
     sizes = engine.totals({"pairs": float(batch.n_pairs), "cells": float(len(batch.rows))})
     run.pairs_seen += int(sizes["pairs"])
@@ -303,6 +311,11 @@ def _not_finite(run: Run, values: dict[str, float], batch: StepBatch) -> Spatial
 
 
 def _evaluate(run: Run) -> None:
+    with run.average.in_place(run.module.model):
+        _measure(run)
+
+
+def _measure(run: Run) -> None:
     quality = run.questions.measure(run.module) if run.engine.is_first else Quality()
     quality = run.engine.from_first(quality)
     run.stale += 1
@@ -330,5 +343,6 @@ def _save(run: Run) -> None:
             "cells_seen": run.cells_seen,
             **{f"best/{name}": value for name, value in run.best_quality.values.items()},
         }
-        save_state(run.folder, numbers, run.module, run.best, run.optimiser)
+        weights = {"best": run.best, "average": run.average.values}
+        save_state(run.folder, numbers, run.module, weights, run.optimiser)
     run.engine.wait()

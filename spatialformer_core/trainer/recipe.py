@@ -93,8 +93,9 @@ class TeacherRecipe(FrozenModel):
     Attributes
     ----------
     checkpoint
-        Name of a two-tower checkpoint; None: plain towers on log counts are fitted on the
-        training cells before the run (`evaluation.tower_mlp`), and their mean teaches.
+        Name of a two-tower checkpoint, or of several whose mean teaches; None: plain towers on
+        log counts are fitted on the training cells before the run (`evaluation.tower_mlp`), and
+        their mean teaches.
     towers, pairs
         How many plain towers, and pairs that each is fitted on.
     share
@@ -104,7 +105,7 @@ class TeacherRecipe(FrozenModel):
         (two-tower only).
     """
 
-    checkpoint: str | None = None
+    checkpoint: str | tuple[str, ...] | None = None
     towers: int = Field(default=4, ge=1, le=32)
     pairs: int = Field(default=1_000_000, ge=1000)
     share: float = Field(default=0.7, ge=0, le=1)
@@ -152,6 +153,9 @@ class TrainRecipe(FrozenModel):
         processes share the parts.
     learning_rate, betas, weight_decay, warmup_share, clip_norm
         AdamW, linear warm-up over that share of the budget, then a cosine to zero.
+    average
+        Decay of a moving average of the weights, which is what is scored and kept; 0: the weights
+        as they are (see `trainer.average`).
     evaluations
         How often the validation cells are scored during the run.
     patience
@@ -197,6 +201,7 @@ class TrainRecipe(FrozenModel):
     weight_decay: float = Field(default=0.05, ge=0)
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
     evaluations: int = Field(default=8, ge=1)
     patience: int = Field(default=0, ge=0)
     validation_queries: int = Field(default=2000, ge=10)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Saved:
     numbers
         Step, time, counts, best scores.
     tensors
-        ``module.*``, ``best.*`` and ``adamw.INDEX.NAME``.
+        ``module.*``, ``best.*``, ``average.*`` and ``adamw.INDEX.NAME``.
     """
 
     numbers: dict[str, Any]
@@ -62,12 +63,16 @@ def save_state(
     folder: Path,
     numbers: dict[str, Any],
     module: nn.Module,
-    best: dict[str, Tensor],
+    weights: Mapping[str, Mapping[str, Tensor]],
     optimiser: torch.optim.Optimizer,
 ) -> None:
-    """Write a state; older ones beyond the last three go once it is whole."""
+    """Write a state; older ones beyond the last three go once it is whole.
+
+    ``weights`` are further sets of the network's weights by name (``best``, ``average``).
+    """
     tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
-    tensors |= {f"best.{k}": v for k, v in best.items()}
+    for which, values in weights.items():
+        tensors |= {f"{which}.{k}": v for k, v in values.items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"adamw.{index}.{name}": value for name, value in state.items()}
     blob = safetensors.torch.save({k: _plain(v) for k, v in tensors.items()})

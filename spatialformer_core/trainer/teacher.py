@@ -6,12 +6,12 @@ likely that was, which is worth more per pair where pairs are dear (Hinton et al
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from spatialformer_core.arrays import DoubleArray, FloatArray, LongArray
 from spatialformer_core.corpus import Corpus
@@ -20,6 +20,8 @@ from spatialformer_core.inference import make_scorer
 from spatialformer_core.model import Checkpoint
 from spatialformer_core.trainer.niche import NicheValues
 from spatialformer_core.trainer.sampling import Draw, StepCells
+
+_SURE = 1e-7
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,18 @@ def checkpoint_teacher(checkpoint: Checkpoint, corpus: Corpus) -> Teacher:
         return np.asarray(expit(scorer.score(a, b).astype(np.float64)))
 
     return Teacher(probability, facts={"name": checkpoint.name, "id": checkpoint.id})
+
+
+def mean_teacher(teachers: Sequence[Teacher]) -> Teacher:
+    """Return a teacher whose logits are the mean of several."""
+    if len(teachers) == 1:
+        return teachers[0]
+
+    def probability(left: LongArray, right: LongArray) -> DoubleArray:
+        said = [np.clip(one.probability(left, right), _SURE, 1 - _SURE) for one in teachers]
+        return np.asarray(expit(np.mean(logit(said), axis=0)))
+
+    return Teacher(probability, facts={"mean_of": [one.facts for one in teachers]})
 
 
 def taught_draw(draw: Draw, teacher: Teacher, share: float) -> Draw:

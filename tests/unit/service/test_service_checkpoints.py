@@ -43,15 +43,20 @@ def test_shipped_and_own_checkpoints(tmp_path, shipped):
     write_checkpoint(home / "checkpoints" / "lung", simulated=False)
     write_checkpoint(home / "checkpoints" / "pancreas", simulated=False)
     services = open_services(home)
-    assert [info.id for info in services.checkpoints()] == ["lung", "home.lung", "pancreas"]
-    lung = services.checkpoint("lung")
+    assert [info.id for info in services.checkpoints()] == ["shipped.lung", "lung", "pancreas"]
+    # Who has a checkpoint of a shipped one's name means his own.
+    own = home / "checkpoints" / "lung"
+    assert checkpoints.find_checkpoint(home, "lung") == own
+    assert checkpoints.checkpoint_folder(home, "lung") == own
+    assert checkpoints.find_checkpoint(home, "shipped.lung") == shipped / "lung"
+    lung = services.checkpoint("shipped.lung")
     assert lung.simulated
     assert (lung.architecture, lung.preset) == ("two-tower", "small")
     # PAD CLS MASK SEP UNKNOWN, four words of the sample, two genes.
     assert (lung.n_tokens, lung.n_genes) == (11, 2)
     assert lung.trained_on == ("sim-2",)
     assert "Trained on 2 slides" in lung.card
-    assert not services.checkpoint("home.lung").simulated
+    assert not services.checkpoint("lung").simulated
 
 
 def test_what_is_no_checkpoint_is_left_out_and_says_why_when_asked(tmp_path):

@@ -23,7 +23,7 @@ from spatialformer_core.trainer import (
 )
 from spatialformer_core.trainer.prepare import prepare
 from spatialformer_core.trainer.sampling import tower_draw
-from spatialformer_core.trainer.teacher import taught_draw
+from spatialformer_core.trainer.teacher import mean_teacher, taught_draw
 from spatialformer_core.vocabulary import build_vocabulary
 from training.teacher import plain_towers
 
@@ -71,6 +71,17 @@ def test_labels_move_to_the_teacher_by_its_share_and_nothing_else_changes(corpus
     np.testing.assert_allclose(after.label, 0.3 * before.label + 0.7 * said, atol=2e-5)
     for name in ("rows", "left", "right", "weight"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+
+
+def test_several_teachers_say_the_mean_of_their_logits():
+    saying = [Teacher(lambda a, b, p=p: np.full(len(a), p), facts={"name": p}) for p in (0.9, 0.2)]
+    both, rows = mean_teacher(saying), np.arange(3)
+    # sqrt(9 * 1/4) = 1.5, the odds between 9 and 1/4.
+    np.testing.assert_allclose(both.probability(rows, rows), 0.6)
+    assert both.facts == {"mean_of": [{"name": 0.9}, {"name": 0.2}]}
+    assert mean_teacher(saying[:1]) is saying[0]
+    sure = mean_teacher([Teacher(lambda a, b: np.ones(len(a))), saying[1]])
+    assert np.isfinite(sure.probability(rows, rows)).all()
 
 
 def test_a_cross_encoder_is_drawn_to_its_teacher(corpus, tmp_path):
