@@ -14,7 +14,7 @@ from spatialformer_core.perturbation.engine import chunks
 from spatialformer_core.perturbation.facts import Architecture, ModelFacts, Rates
 from spatialformer_core.perturbation.plan import ScreenPlan
 from spatialformer_core.perturbation.request import ScreenRequest
-from spatialformer_core.perturbation.screened import RANK, recall_sample
+from spatialformer_core.perturbation.screened import RANK, ROUND_SHARE, ROUNDS, recall_sample
 from spatialformer_core.perturbation.shards import OrderedPairs, Shard, cut, ordered_pairs
 
 Mode = Literal["exact", "screened"]
@@ -81,6 +81,7 @@ def cost_of(
     if mode == "screened":
         factor = 2 if separate else 1
         lines = (1 + RANK) * (factor * (left + right) + 1)
+        lines += np.ceil(ROUNDS * ROUND_SHARE * (factor * left + 1) * (factor * right + 1))
         wanted = request.candidates * (1 if request.control == "none" else 2)
         each = np.minimum(lines + wanted, exact)
         each[recall_sample(len(each), request.seed)] += exact[

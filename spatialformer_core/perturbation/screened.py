@@ -1,8 +1,11 @@
-"""Screens of cross-encoders: exact single knock-outs, a rank-2 approximation of what pairs add.
+"""Screens of cross-encoders: exact single knock-outs, a low-rank approximation of what pairs add.
 
-The interaction of the genes of two cells is close to a matrix of rank two, so two of its rows and
+The interaction of the genes of two cells is close to a matrix of low rank, so two of its rows and
 columns, chosen by adaptive cross approximation (Bebendorf 2000), tell the others approximately.
-Nothing approximate is reported: it proposes gene pairs, which are then evaluated exactly.
+The entries that look strongest are then evaluated in a few rounds, and after each
+what the crosses missed is completed anew from all that is known of it (alternating least squares),
+so that the neighbours of a miss come up, too. Nothing approximate is reported: it proposes gene
+pairs, which are evaluated exactly.
 """
 
 from __future__ import annotations
@@ -21,6 +24,15 @@ from spatialformer_core.perturbation.plan import GenePairIndex
 from spatialformer_core.perturbation.tally import Tally
 
 RANK = 2
+"""Rows and columns of the first approximation."""
+
+ROUNDS, ROUND_SHARE = 4, 1 / 90
+"""Rounds in which the entries that look strongest are evaluated, and how many of all in each."""
+
+_COMPLETION_RANK, _RIDGE, _SWEEPS = 2, 0.1, 10
+_CLOSE = 0.02
+"""No further round where the last one was foretold with so small an error."""
+
 TOP, WITHIN = 100, 300
 """Recall is the share of a cell pair's strongest 100 that are among the 300 proposed first."""
 
@@ -51,11 +63,17 @@ def approximate(evaluator: Evaluator, pair: EncodedPair) -> Approximation:
     state = _Known(evaluator, pair)
     state.ask_row(0)
     state.ask_column(0)
+    additive = state.logits[:, :1] + state.logits[:1] - state.logits[0, 0]
+    beyond = _refined(state, additive, _crosses(state, additive))
+    return Approximation(np.where(state.known, state.logits, additive + beyond), state.known)
+
+
+def _crosses(state: _Known, additive: DoubleArray) -> DoubleArray:
+    """Return the interaction of all versions, of rank two, from two of its rows and columns."""
     logits = state.logits
-    alone = (logits[:, :1] - logits[0, 0], logits[:1] - logits[0, 0])
-    additive = logits[0, 0] + alone[0] + alone[1]
+    along = logits[:, 0] - logits[0, 0]
     beyond = np.zeros_like(logits)
-    unused = np.abs(alone[0][:, 0])
+    unused = np.abs(along)
     unused[0] = -1.0
     row, pivots = int(np.argmax(unused)), 0
     # A row without interaction says nothing of the others: as many again may be tried.
@@ -73,7 +91,59 @@ def approximate(evaluator: Evaluator, pair: EncodedPair) -> Approximation:
         along = logits[:, column] - additive[:, column] - beyond[:, column]
         beyond += np.outer(along, rest / rest[column])
         row, pivots = int(np.argmax(np.where(unused < 0, -1.0, np.abs(along)))), pivots + 1
-    return Approximation(np.where(state.known, logits, additive + beyond), state.known)
+    return beyond
+
+
+def _refined(state: _Known, additive: DoubleArray, beyond: DoubleArray) -> DoubleArray:
+    """Return the interaction, better known where it is strong."""
+    size, guess = round(beyond.size * ROUND_SHARE), beyond
+    for _ in range(ROUNDS):
+        strength = np.where(state.known, -1.0, np.abs(guess)).ravel()
+        strongest = np.argsort(-strength, kind="stable")[:size]
+        places = np.unravel_index(strongest[strength[strongest] >= _NOISE], guess.shape)
+        if not len(places[0]):
+            break
+        foretold = guess[places]
+        state.ask(*places)
+        exact = state.logits - additive
+        missed = np.square(exact[places] - foretold).mean()
+        if missed <= _CLOSE**2 * np.square(exact[places]).mean():
+            break
+        guess = beyond + completed(exact - beyond, state.known)
+    return guess
+
+
+def completed(values: DoubleArray, known: BoolArray) -> DoubleArray:
+    """Return a matrix of low rank that fits what is known of one, near 0 where little is known.
+
+    Parameters
+    ----------
+    values, known
+        The matrix, and which of its entries are known; shape ``(L, R)``.
+    """
+    rank = min(_COMPLETION_RANK, *values.shape)
+    scale = float(np.sqrt(np.square(values[known]).mean())) if known.any() else 0.0
+    if scale == 0.0:
+        return np.zeros_like(values)
+    filled = np.where(known, values / scale, 0.0)
+    weight = known.astype(np.float64)
+    left, sizes, right = np.linalg.svd(filled, full_matrices=False)
+    rows = left[:, :rank] * np.sqrt(sizes[:rank])
+    columns = right[:rank].T * np.sqrt(sizes[:rank])
+    for _ in range(_SWEEPS):
+        rows = _solved(columns, weight, filled)
+        columns = _solved(rows, weight.T, filled.T)
+    fitted: DoubleArray = rows @ columns.T * scale
+    return fitted
+
+
+def _solved(factor: DoubleArray, weight: DoubleArray, values: DoubleArray) -> DoubleArray:
+    """Return the other factor that fits best, shrunk a little."""
+    rank = factor.shape[1]
+    squares = (factor[:, :, None] * factor[:, None, :]).reshape(len(factor), -1)
+    left = (weight @ squares).reshape(-1, rank, rank) + _RIDGE * np.eye(rank)
+    out: DoubleArray = np.linalg.solve(left, (values @ factor)[..., None])[..., 0]
+    return out
 
 
 class _Known:
