@@ -44,6 +44,7 @@ else:
         st.Page("pages/tissue.py", title="Tissue", icon=":material/blur_on:"),
         st.Page("pages/gene_pairs.py", title="Gene pairs", icon=":material/join_inner:"),
         st.Page("pages/neighbours.py", title="Neighbours", icon=":material/hub:"),
+        st.Page("pages/embedding.py", title="Embedding", icon=":material/bubble_chart:"),
         st.Page("pages/perturbation.py", title="Perturbation", icon=":material/science:"),
         st.Page("pages/models.py", title="Models", icon=":material/model_training:"),
         st.Page("pages/jobs.py", title="Jobs", icon=":material/pending_actions:"),

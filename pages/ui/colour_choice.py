@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.ui import view_link
+from pages.ui import picked, view_link
 from pages.ui.session import owner, services
 from spatialformer_core.service import view_colours
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from spatialformer_core.service import SlideMeta
 
 GROUP, GENE, PAIR, VALUE, RESULT, PLAIN = (
@@ -22,6 +24,7 @@ GROUP, GENE, PAIR, VALUE, RESULT, PLAIN = (
     "Result of a job",
     "Plain",
 )
+SELECTED = "Selected cells"
 _KINDS = {"group": GROUP, "gene": GENE, "pair": PAIR, "value": VALUE, "result": RESULT}
 
 
@@ -33,6 +36,8 @@ def choose_colour(meta: SlideMeta) -> str:
     slide = services().slide(meta.slide_id)
     results = view_colours.result_choices(services().jobs(owner()), slide)
     kinds = [GROUP, GENE, PAIR, VALUE, RESULT, PLAIN]
+    selected = st.session_state.get(f"_picked-{meta.slide_id}")
+    kinds += [SELECTED] if selected else []
     kinds = [k for k in kinds if (k != GROUP or meta.group_keys) and (k != RESULT or results)]
     linked = view_link.colour(meta, slide.genes) or ("", "")
     left, right = st.columns([1, 1.15])
@@ -45,12 +50,25 @@ def choose_colour(meta: SlideMeta) -> str:
         help="Two genes: which cells have one, the other, both, and in which the two sit together.",
     )
     with right:
+        if kind == SELECTED and selected:
+            return _selected(meta, selected)
         if kind == RESULT:
             return _result(meta, results, linked[1])
         choose: dict[str, Callable[[SlideMeta, str], str]]
         choose = {GROUP: _group, GENE: _gene, PAIR: _pair, VALUE: _value}
         of_link = linked[1] if _KINDS.get(linked[0]) == kind else ""
         return choose[kind](meta, of_link) if kind in choose else "none"
+
+
+def _selected(meta: SlideMeta, selected: tuple[str, np.ndarray, str]) -> str:
+    """Show what was selected on the page Embedding, in the colours that it has there."""
+    colour, cells, by = selected
+    # Kept anew: a restarted server has forgotten it.
+    picked.keep(owner(), meta.slide_id, cells)
+    st.text_input(
+        "Selected", f"{cells.sum():,} cells, by {by}", disabled=True, help="On the page Embedding."
+    )
+    return colour
 
 
 def _group(meta: SlideMeta, linked: str) -> str:

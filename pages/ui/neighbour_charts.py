@@ -100,6 +100,44 @@ def heatmaps(
     return figure
 
 
+def ratio_map(ratio: pd.DataFrame, what: str) -> go.Figure:
+    """Return one table of ratios as a heat map, on the colours of `heatmaps`.
+
+    Parameters
+    ----------
+    ratio
+        Groups in rows, types in columns.
+    what
+        Of what they are ratios, for the colour bar.
+    """
+    with np.errstate(divide="ignore"):
+        value = np.log2(ratio.to_numpy(np.float64))
+    ticks, labels = zip(*_TICKS, strict=True)
+    figure = go.Figure(
+        go.Heatmap(
+            z=np.clip(value, -_LIMIT, _LIMIT),
+            x=[str(name) for name in ratio.columns],
+            y=[str(name) for name in ratio.index],
+            customdata=ratio.to_numpy(),
+            colorscale=_DIVERGING,
+            zmin=-_LIMIT,
+            zmax=_LIMIT,
+            colorbar={
+                "title": {"text": what, "side": "right"},
+                "thickness": 12,
+                "tickvals": ticks,
+                "ticktext": labels,
+            },
+            hovertemplate=f"<b>%{{y}}</b><br>%{{x}}: %{{customdata:.2f}} {what}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(type="category", tickangle=-40, automargin=True, showgrid=False)
+    figure.update_yaxes(type="category", autorange="reversed", automargin=True, showgrid=False)
+    height, margin = 140 + 24 * max(len(ratio), 5), {"l": 8, "r": 8, "t": 12, "b": 8}
+    figure.update_layout(height=height, margin=margin)
+    return figure
+
+
 def by_type(types: pd.DataFrame, metric: str, title: str, methods: Sequence[str]) -> go.Figure:
     """Return one metric per query type, a mark per method, with intervals of the model.
 

@@ -20,7 +20,7 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.inference.protocol import PairScorer
 from spatialformer_core.inference.scorers import EncodedTower
 from spatialformer_core.model import SpatialFormer
-from spatialformer_core.model.heads import TowerPairHead
+from spatialformer_core.model.heads import AnyTowerHead
 from spatialformer_core.progress import Cancel, Progress, check, never, silent
 
 _NEIGHBOURS = 15
@@ -127,7 +127,7 @@ def towers_of(model: SpatialFormer, states: FloatArray) -> EncodedTower:
     SpatialFormerError
         If it is no two-tower model.
     """
-    if not isinstance(model.pair_head, TowerPairHead):
+    if not isinstance(model.pair_head, AnyTowerHead):
         raise SpatialFormerError(
             "What surroundings a model expects needs a two-tower checkpoint; a cross-encoder would "
             "have to read every pair of cells.",

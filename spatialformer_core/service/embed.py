@@ -120,6 +120,7 @@ def run_embedding(
         If the user cancels.
     """
     from spatialformer_core.inference import EmbedSettings
+    from spatialformer_core.service.embed_files import H5AD, write_h5ad
 
     progress(0.0, 1.0, "Reading the checkpoint and the cells")
     loaded, data = shown_to(cells, checkpoint, request)
@@ -141,9 +142,17 @@ def run_embedding(
         if niches is not None:
             write_table(out / NICHES, niches)
     write_table(out / TABLE, frame)
+    if request.level == "cell":
+        write_h5ad(embedding_view(frame, facts), out / H5AD)
     files.write_json(out / FACTS, facts)
     progress(1.0, 1.0, "Done")
     return facts
+
+
+def embedding_view(frame: pd.DataFrame, info: dict[str, Any]) -> EmbeddingView:
+    """Return a table of an embedding with its vectors apart."""
+    names = _columns(int(info["n_dims"]))
+    return EmbeddingView(frame.drop(columns=names), frame[names].to_numpy(np.float32), info)
 
 
 def embedding_result(folder: Path) -> EmbeddingView:
@@ -155,10 +164,7 @@ def embedding_result(folder: Path) -> EmbeddingView:
         If the folder holds none.
     """
     frame = read_result_table(folder, TABLE)
-    info = files.read_json(folder / FACTS)
-    names = _columns(int(info["n_dims"]))
-    vectors = frame[names].to_numpy(np.float32)
-    return EmbeddingView(frame.drop(columns=names), vectors, info)
+    return embedding_view(frame, files.read_json(folder / FACTS))
 
 
 def _columns(n_dims: int) -> list[str]:

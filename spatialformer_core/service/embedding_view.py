@@ -267,6 +267,13 @@ def picked_on_map(found: EmbeddingMapView, slide: Slide, polygon: Any) -> BoolAr
     return picked
 
 
+def picked_on_tissue(slide: Slide, polygon: Any) -> BoolArray:
+    """Tell which cells of a slide lie in a polygon in um, shape ``(n,)``."""
+    from spatialformer_core.slides import select_cells
+
+    return select_cells(slide.xy_um, polygon)
+
+
 def selection_genes(slide: Slide, picked: BoolArray) -> pd.DataFrame:
     """Return which genes the picked cells have more of than the other cells that pass QC.
 

@@ -12,6 +12,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "screen": ("spatialformer_core.service.screen", "run_screen_job"),
     "evaluate": ("spatialformer_core.service.evaluate", "run_evaluate_job"),
     "embed": ("spatialformer_core.service.embed", "run_embed_job"),
+    "embedding-groups": ("spatialformer_core.service.embed_files", "run_labels_job"),
     "colocalise": ("spatialformer_core.service.colocalise", "run_colocalise_job"),
     "gene-pairs": ("spatialformer_core.service.gene_pairs", "run_gene_pairs_job"),
     "change": ("spatialformer_core.service.changes", "run_change_job"),
