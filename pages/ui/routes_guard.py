@@ -34,6 +34,8 @@ def guarded(handler: Handler) -> Callable[[Request], Response]:
             return PlainTextResponse("The access to this slide has expired.", 403)
         try:
             return handler(request, view.open_view(slide_id))
+        except view.TooMany as error:
+            return PlainTextResponse(error.message, 413)
         except SpatialFormerError as error:
             return PlainTextResponse(error.message, 404)
 

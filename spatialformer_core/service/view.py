@@ -19,6 +19,7 @@ from spatialformer_core import files
 from spatialformer_core.arrays import BoolArray, DoubleArray, FloatArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io.records import Nuclei
+from spatialformer_core.service.outlines import outline_bytes
 from spatialformer_core.service.palette import UNASSIGNED, group_colours
 from spatialformer_core.slides import Polygons, Slide, SlideStore
 from spatialformer_core.slides.meta import Bounds
@@ -28,10 +29,17 @@ from spatialformer_core.slides.tiles import image_tile_jpeg
 MAX_GENES = 6
 """Genes whose molecules one request may ask for."""
 
+MAX_MOLECULES = 500_000
+"""Molecules in one answer; more of them on one screen would only cover each other."""
+
 TOP_GENES = 6
 _OPEN_SLIDES = 16
 _STEPS = 65_535
 _NO_CODE = 255
+
+
+class TooMany(SpatialFormerError):
+    """More was asked for than one answer may hold."""
 
 
 class SlideView:
@@ -45,6 +53,7 @@ class SlideView:
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
+        self._group_codes: dict[str, bytes] = {}
 
     def info(self) -> dict[str, Any]:
         """Return what the viewer needs before any bytes: extent, tiles, layers that exist."""
@@ -58,7 +67,7 @@ class SlideView:
             "bounds_um": list(meta.bounds_um),
             "n_cells": meta.n_cells,
             "n_cells_kept": meta.n_cells_kept,
-            "cell_radius_um": self._cell_radius_um(),
+            "cell_radius_um": self._cell_radius_um,
             "tile_um": grid.tile_um,
             "tile_origin_um": [grid.x0, grid.y0],
             "tiles": [grid.nx, grid.ny],
@@ -77,7 +86,7 @@ class SlideView:
         ``u16 y[n]``, one bit per cell that passes QC (lowest bit first). At 12 mm the rounding is
         below 0.1 um; outlines and regions are not rounded.
         """
-        return points_bytes(np.asarray(self.slide.xy_um, np.float64), self.slide.passes_qc)
+        return self._points
 
     def group_codes(self, key: str) -> bytes:
         """Return each cell's group.
@@ -90,6 +99,11 @@ class SlideView:
         SpatialFormerError
             If the slide has no such grouping.
         """
+        if key not in self._group_codes:
+            self._group_codes[key] = self._codes_of(key)
+        return self._group_codes[key]
+
+    def _codes_of(self, key: str) -> bytes:
         groups = self.slide.group(key)
         codes = np.asarray(groups.codes)
         n_groups = len(groups.categories)
@@ -162,7 +176,10 @@ class SlideView:
         if nuclei is None or not self._has_tile(x, y):
             return None
         cells = np.asarray(self.slide.tile_cells(x, y))
-        rows = np.flatnonzero(np.isin(nuclei.cell, cells))
+        # Nuclei ascend by cell, so each cell's are one run.
+        first, last = (np.searchsorted(nuclei.cell, cells, side) for side in ("left", "right"))
+        lengths = last - first
+        rows = np.repeat(first - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
         return outline_bytes(nuclei.outlines, rows, np.asarray(nuclei.cell)[rows], self._origin_um)
 
     def transcript_tile(self, x: int, y: int, genes: Sequence[str]) -> bytes | None:
@@ -207,8 +224,16 @@ class SlideView:
         SpatialFormerError
             If no gene or more than `MAX_GENES` are asked for, one is not on the panel, or the
             slide has to be rebuilt first.
+        TooMany
+            If more than `MAX_MOLECULES` lie there.
         """
         _check_genes(genes)
+        found = self.slide.count_gene_transcripts(genes, window_um)
+        if found > MAX_MOLECULES:
+            raise TooMany(
+                f"{found:,} transcripts lie in this view; {MAX_MOLECULES:,} are shown at once.",
+                fix="Zoom in or choose fewer genes.",
+            )
         xy_um, which = self.slide.gene_transcripts(genes, window_um)
         return b"".join(
             (
@@ -277,6 +302,10 @@ class SlideView:
         }
 
     @functools.cached_property
+    def _points(self) -> bytes:
+        return points_bytes(np.asarray(self.slide.xy_um, np.float64), self.slide.passes_qc)
+
+    @functools.cached_property
     def _polygons(self) -> Polygons | None:
         return self.slide.polygons()
 
@@ -295,30 +324,12 @@ class SlideView:
     def _has_tile(self, x: int, y: int) -> bool:
         return 0 <= x < self.slide.grid.nx and 0 <= y < self.slide.grid.ny
 
+    @functools.cached_property
     def _cell_radius_um(self) -> float:
         """Radius of the disc with the median cell's area; 4 um where no areas are known."""
         area_um2: FloatArray = np.asarray(self.slide.area_um2)
         area_um2 = area_um2[np.isfinite(area_um2) & (area_um2 > 0)]
         return float(np.sqrt(np.median(area_um2) / np.pi)) if len(area_um2) else 4.0
-
-
-def outline_bytes(
-    polygons: Polygons, rows: NDArray[Any], cells: NDArray[Any], origin_um: NDArray[np.float64]
-) -> bytes:
-    """Return some outlines in the layout of `SlideView.polygon_tile`; empty ones are left out."""
-    lengths = polygons.indptr[rows + 1] - polygons.indptr[rows]
-    rows, cells, lengths = rows[lengths > 0], cells[lengths > 0], lengths[lengths > 0]
-    start = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(lengths, out=start[1:])
-    source = np.repeat(polygons.indptr[rows] - start[:-1], lengths) + np.arange(start[-1])
-    return b"".join(
-        (
-            np.array([len(rows), start[-1]], "<u4").tobytes(),
-            cells.astype("<u4").tobytes(),
-            start.astype("<u4").tobytes(),
-            (polygons.xy_um[source] - origin_um).astype("<f4").tobytes(),
-        )
-    )
 
 
 def _check_genes(genes: Sequence[str]) -> None:

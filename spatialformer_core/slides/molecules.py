@@ -266,14 +266,23 @@ class GeneReader:
         self.indptr, self.tile, self.start, self.length = (load(folder, name) for name in names)
         self.xy = load(folder, "tiles_tx_xy")
 
-    def read(self, gene: int, window_um: Bounds | None = None) -> tuple[LongArray, Steps]:
-        """Return ``(tile (m,), steps (m, 2))`` of one gene in the tiles that a window touches."""
+    def _runs(self, gene: int, window_um: Bounds | None) -> tuple[LongArray, LongArray, LongArray]:
+        """Return tile, start and length of the runs of one gene, each of shape ``(k,)``."""
         runs = slice(*self.indptr[gene : gene + 2])
         tile = self.tile[runs].astype(np.int64)
         start, length = self.start[runs].astype(np.int64), self.length[runs].astype(np.int64)
         if window_um is not None:
             touched = self._touched(tile, window_um)
             tile, start, length = tile[touched], start[touched], length[touched]
+        return tile, start, length
+
+    def count(self, genes: Sequence[int], window_um: Bounds | None = None) -> int:
+        """Return the transcripts of some genes in the tiles that a window touches."""
+        return sum(int(self._runs(gene, window_um)[2].sum()) for gene in genes)
+
+    def read(self, gene: int, window_um: Bounds | None = None) -> tuple[LongArray, Steps]:
+        """Return ``(tile (m,), steps (m, 2))`` of one gene in the tiles that a window touches."""
+        tile, start, length = self._runs(gene, window_um)
         first = np.cumsum(length) - length
         rows = np.repeat(start - first, length) + np.arange(length.sum())
         return np.repeat(tile, length), self.xy[rows]

@@ -265,6 +265,10 @@ class Slide:
         """
         return self._by_gene.positions([self._column(gene) for gene in genes], window_um)
 
+    def count_gene_transcripts(self, genes: Sequence[str], window_um: Bounds | None = None) -> int:
+        """Return how many `gene_transcripts` lie in the tiles that a window touches, unread."""
+        return self._by_gene.count([self._column(gene) for gene in genes], window_um)
+
     @property
     def density_bins_um(self) -> tuple[float, ...]:
         """Width of a bin at each level of `density`; empty in a slide of format 1."""

@@ -37,6 +37,8 @@ class OneTile:
         return ",".join(genes).encode() if (x, y) == (0, 0) else None
 
     def molecules(self, genes, window):
+        if genes == ["MANY"]:
+            raise view.TooMany("501,000 transcripts lie in this view.")
         return f"{genes} {window}".encode()
 
     def density(self, level, genes):
@@ -142,6 +144,12 @@ def test_more_genes_than_have_colours_are_refused(client, path):
     assert "At most 6 genes" in answer.text
     # Whoever may not see the slide does not learn about its limits either.
     assert get(client, path.format(f"{six},G"), token="forged").status_code == 403
+
+
+def test_too_many_molecules_are_refused_in_a_sentence(client):
+    answer = get(client, "molecules.bin?genes=MANY")
+    assert answer.status_code == 413
+    assert answer.text.startswith("501,000 transcripts")
 
 
 def test_an_unknown_slide_is_404(client):
@@ -255,3 +263,13 @@ def test_what_is_no_polygon_is_no_event(polygon):
 def test_an_unknown_event_is_none():
     assert parse_event({"kind": "eval", "polygon": SQUARE}) is None
     assert parse_event({}) is None
+
+
+def test_the_address_of_the_first_page_keeps_what_it_asks_for():
+    app = Starlette(routes=routes.ROUTES)
+    # Not followed: the app itself is not behind these routes.
+    alone = TestClient(app, base_url="http://localhost", follow_redirects=False)
+    answer = alone.get("/slides?slide=demo&x=1")
+    assert (answer.status_code, answer.headers["location"]) == (307, "./?slide=demo&x=1")
+    assert alone.get("/slides").headers["location"] == "./"
+    assert alone.get("/slides/x").status_code == 404

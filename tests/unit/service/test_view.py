@@ -344,3 +344,13 @@ def test_colours_differ_for_as_many_groups_as_there_are_colours():
     assert len(set(colours)) == 36
     assert palette.group_colours(40)[36:] == colours[:4]
     assert palette.UNASSIGNED not in colours
+
+
+def test_more_molecules_than_one_answer_holds_are_refused(shown, monkeypatch):
+    genes = list(GENES[:2])
+    n = int(np.frombuffer(shown.molecules(genes), "<u4", 1)[0])
+    monkeypatch.setattr(view, "MAX_MOLECULES", n)
+    assert shown.molecules(genes)
+    monkeypatch.setattr(view, "MAX_MOLECULES", n - 1)
+    with pytest.raises(view.TooMany, match="Zoom in"):
+        shown.molecules(genes)

@@ -82,7 +82,11 @@ def test_by_cell(written) -> None:
 def test_genes_are_read_without_the_others(written, window) -> None:
     folder, grid, found, kept = written
     genes = [4, 0, 6]
-    xy, which = molecules.GeneReader(folder, grid).positions(genes, window)
+    reader = molecules.GeneReader(folder, grid)
+    xy, which = reader.positions(genes, window)
+    assert reader.count(genes) == np.isin(kept.gene, genes).sum()
+    # Whole tiles are counted, so that nothing has to be read.
+    assert len(xy) <= reader.count(genes, window) <= reader.count(genes)
     for position, gene in enumerate(genes):
         expected = found.xyz_um[kept.gene == gene, :2]
         if window is not None:
