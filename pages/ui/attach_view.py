@@ -153,7 +153,7 @@ def _drop_button(meta: SlideMeta, label: str, key: str, change: changes.DropChan
 
 def _groupings(meta: SlideMeta) -> None:
     for key in meta.group_keys:
-        name, first, table, drop = st.columns([3, 2, 2, 1.6], vertical_alignment="center")
+        name, first, table, drop = st.columns([4, 2, 2, 1.3], vertical_alignment="center")
         name.markdown(f"`{key}`")
         if key == meta.default_group:
             first.caption("shown first")
@@ -185,7 +185,7 @@ def explorer_button(meta: SlideMeta, key: str) -> None:
 
 def _images(meta: SlideMeta) -> None:
     for image in meta.images:
-        name, facts, drop = st.columns([3, 4, 1.6], vertical_alignment="center")
+        name, facts, drop = st.columns([4, 4, 1.3], vertical_alignment="center")
         name.markdown(f"`{image.name}` · {'H&E' if image.kind == 'he' else 'stain'}")
         fit = image.alignment_rms_um
         doubt = "" if fit is None else f" · keypoints fit to {number(fit)} µm"
@@ -209,9 +209,7 @@ def view(meta: SlideMeta) -> None:
         _labels(meta)
     with right, st.container(border=True), errors_shown():
         _image(meta)
-    with left, st.container(border=True), errors_shown():
-        _regions(meta)
-    with right, st.container(border=True), errors_shown():
+    with st.container(border=True), errors_shown():
         st.markdown(
             "**Groupings of the slide**",
             help="The CSV holds cell_id and group: Xenium Explorer reads it as a cell group.",
@@ -225,3 +223,5 @@ def view(meta: SlideMeta) -> None:
             _images(meta)
         else:
             st.caption("None: the slide opens without a picture.")
+    with st.container(border=True), errors_shown():
+        _regions(meta)

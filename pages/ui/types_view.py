@@ -11,7 +11,7 @@ import streamlit as st
 from pages.ui import attach_view, cards, downloads
 from pages.ui.session import errors_shown, owner, remember, services
 from pages.ui.text import count, plural
-from spatialformer_core.service import cell_types, changes
+from spatialformer_core.service import cell_types, changes, type_suggestions
 
 if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
@@ -88,7 +88,7 @@ def _suggestions(meta: SlideMeta, found: cell_types.TypesView) -> pd.DataFrame |
         return None
     with errors_shown():
         text = file.getvalue().decode("utf-8", "replace")
-        table, unknown = cell_types.suggest_types(found, text)
+        table, unknown = type_suggestions.suggest_types(found, text)
         if unknown:
             st.caption(
                 f"{plural(len(unknown), 'marker gene')} not on the panel, left out: "
@@ -134,7 +134,7 @@ def _editor(table: pd.DataFrame, key: str) -> pd.DataFrame:
         key=key,
         column_config={
             "group": text("group", pinned=True),
-            "cells": small(format="localized", help="All cells of the group."),
+            "cells": small(format="localized", width="small", help="All cells of the group."),
             "markers": text("marker genes", width="large", help="Best first."),
             "suggestion": text(help=_SCORE_HELP),
             "score": small(format="%.2f", help=_SCORE_HELP),

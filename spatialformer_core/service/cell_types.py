@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import hashlib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,17 +34,16 @@ __all__ = [
     "newest_types",
     "run_types_job",
     "start_types",
-    "suggest_types",
     "types_result",
 ]
 
 KIND = "types"
 MARKERS, PROFILE, FACTS = "markers.parquet", "profile.parquet", "types.json"
 _MIN_CELLS = 3
-_MAX_MARKER_ROWS = 20_000
 _TARGET_SUM = 100.0
-_EXACT = 8_192
-"""Points up to which nearest neighbours are searched exactly."""
+_EXACT = 100_000
+"""Points up to which nearest neighbours are searched exactly: a matrix product, without the minute
+in which the approximate search is compiled."""
 MARK = (
     "Clusters and scores come from the same cells: the scores put genes in order and are no tests."
 )
@@ -116,15 +114,22 @@ def newest_types(
     services: Services, slide_id: str, groupby: str, owner: str | None = None
 ) -> TypesView | None:
     """Return the newest markers of a grouping as the slide is now, None if there are none."""
-    slide = services.slide(slide_id)
+    digest = _digest(services.slide(slide_id).group(groupby))
     for job in services.jobs(owner):
         if job.kind != KIND or job.status != "done" or job.params.get("slide_id") != slide_id:
             continue
         found = types_result(services.queue.result(job.id, owner))
-        same = found.facts["created"] == slide.meta.created
-        if same and found.facts["groupby"] == groupby:
+        # A grouping of the same name may be another one by now.
+        if (found.facts["groupby"], found.facts["digest"]) == (groupby, digest):
             return found
     return None
+
+
+def _digest(groups: Groups) -> str:
+    """Return a hash of which cells belong to which groups."""
+    names = "\0".join(groups.categories).encode("utf-8")
+    codes = np.ascontiguousarray(groups.codes, np.int16).tobytes()
+    return hashlib.sha256(names + b"\0\0" + codes).hexdigest()
 
 
 def types_result(folder: Path) -> TypesView:
@@ -179,6 +184,7 @@ def run_types_job(params: dict[str, Any], out: Path, progress: Progress, cancel:
         "slide_id": request.slide_id,
         "created": slide.meta.created,
         "groupby": key,
+        "digest": _digest(groups),
         "is_new": request.groupby is None,
         "groups": len(groups.categories),
         "cells": len(rows),
@@ -189,90 +195,6 @@ def run_types_job(params: dict[str, Any], out: Path, progress: Progress, cancel:
     }
     files.write_json(out / FACTS, facts)
     progress(1.0, 1.0, "Done")
-
-
-def suggest_types(view: TypesView, text: str) -> tuple[pd.DataFrame, list[str]]:
-    """Score the types of a marker table in every group.
-
-    The score of a type is the mean, over its marker genes on the panel, of how many standard
-    deviations the group's mean expression lies above the mean of all groups.
-
-    Parameters
-    ----------
-    text
-        CSV with the columns ``type`` and ``gene``, one marker per row.
-
-    Returns
-    -------
-    table, unknown
-        ``group suggestion score second score_second genes``, and genes that the panel lacks.
-
-    Raises
-    ------
-    SpatialFormerError
-        If a column is missing, the table is too long, or none of its genes is on the panel.
-    """
-    import pandas as pd
-
-    wanted = _read_marker_table(text)
-    profile = view.profile
-    by_case = {gene.casefold(): gene for gene in profile.columns}
-    known = {
-        name: sorted({by_case[g.casefold()] for g in genes if g.casefold() in by_case})
-        for name, genes in wanted.items()
-    }
-    unknown = sorted({g for genes in wanted.values() for g in genes if g.casefold() not in by_case})
-    known = {name: genes for name, genes in known.items() if genes}
-    if not known:
-        raise SpatialFormerError(
-            "None of the marker genes is on the panel.",
-            fix="Use the gene symbols of the slide's panel.",
-        )
-    spread = profile.std(axis=0, ddof=0)
-    z = (profile - profile.mean(axis=0)) / spread.where(spread > 0, 1.0)
-    scores = pd.DataFrame({name: z[genes].mean(axis=1) for name, genes in known.items()})
-    return _best(scores, known), unknown
-
-
-def _best(scores: pd.DataFrame, known: dict[str, list[str]]) -> pd.DataFrame:
-    import pandas as pd
-
-    names = np.array(scores.columns, dtype=object)
-    order = np.argsort(-scores.to_numpy(), axis=1, kind="stable")
-    ranked = np.take_along_axis(scores.to_numpy(), order, axis=1)
-    table = pd.DataFrame(
-        {
-            "group": scores.index.astype(str),
-            "suggestion": names[order[:, 0]],
-            "score": ranked[:, 0],
-            "genes": [", ".join(known[name]) for name in names[order[:, 0]]],
-        }
-    )
-    table["second"] = names[order[:, 1]] if len(names) > 1 else ""
-    table["score_second"] = ranked[:, 1] if len(names) > 1 else np.nan
-    # A group that expresses a type's genes no more than the others is not of that type.
-    table.loc[table["score"] <= 0, "suggestion"] = ""
-    return table
-
-
-def _read_marker_table(text: str) -> dict[str, list[str]]:
-    try:
-        rows = list(csv.DictReader(io.StringIO(text.lstrip("\ufeff"))))
-    except csv.Error as error:
-        raise SpatialFormerError(f"The marker table is no CSV: {error}.") from error
-    header = {str(name).strip().lower() for name in (rows[0] if rows else ())}
-    if not {"type", "gene"} <= header or len(rows) > _MAX_MARKER_ROWS:
-        raise SpatialFormerError(
-            "The marker table needs the columns type and gene, and at most "
-            f"{_MAX_MARKER_ROWS:,} rows.",
-            fix="Write one marker per row: 'type,gene', then for example 'T cell,CD3E'.",
-        )
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        plain = {str(key).strip().lower(): str(value or "").strip() for key, value in row.items()}
-        if plain["type"] and plain["gene"]:
-            found.setdefault(plain["type"], []).append(plain["gene"])
-    return found
 
 
 def _normalised(slide: Slide) -> tuple[Any, NDArray[np.intp]]:
@@ -309,7 +231,8 @@ class _Nearest:
         if len(points) <= _EXACT:
             from sklearn.neighbors import KNeighborsTransformer
 
-            found = KNeighborsTransformer(n_neighbors=self._n).fit_transform(points)
+            found = KNeighborsTransformer(n_neighbors=self._n, algorithm="brute")
+            found = found.fit_transform(points)
         else:
             from pynndescent import PyNNDescentTransformer  # type: ignore[import-untyped]
 

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.ui import pair_charts
+from pages.ui import pair_charts, pair_detail
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.jobs import run_job
 from spatialformer_core.progress import silent
-from spatialformer_core.service import facade, open_services
+from spatialformer_core.service import facade, gene_pairs, open_services
+from spatialformer_core.service.cooccurrence import CooccurrenceSettings
 from spatialformer_core.service.gene_pair_view import PairNetwork, group_choices
 from spatialformer_core.service.kinds import resolve
 
@@ -61,6 +62,28 @@ def test_a_broken_config_is_a_sentence(root, tmp_path, monkeypatch):
     assert "slide_rots" in error.value
 
 
+def one_pair(at, services, job_id):
+    """A pair is shown by unit and on three maps; every cell has all pairs within 12 um."""
+    assert any(s.label == "Violin of" for s in at.selectbox)
+    assert len(at.get("imgs")) == 3
+    assert {"PNG"} <= {b.label for b in at.get("download_button")}
+    pair = at.selectbox(key=f"pair-one-{job_id}-T cell-B cell").value
+    found = services.gene_pairs.pair(job_id, ("T cell", "B cell"), pair)
+    slide = services.slide("first")
+    codes = np.asarray(slide.group("cell_type").codes)[np.asarray(slide.passes_qc)]
+    sizes = {"B cell": int((codes == 0).sum()), "T cell": int((codes == 2).sum())}
+    assert found.cells["group"].value_counts().to_dict() == sizes
+    assert found.cells["together"].all()
+    assert (found.units["share"] == 1).all()
+    assert found.units["cells"].sum() == (found.cells["unit"] != "").sum()
+    left = np.asarray(slide.gene_column(found.genes[0]))
+    row = found.cells.iloc[7]
+    assert row["copies_left"] == left[slide.cell_ids.tolist().index(row["cell_id"])]
+    turned = services.gene_pairs.pair(job_id, ("T cell", "B cell"), "|".join(found.genes[::-1]))
+    assert turned.cells["together"].all()
+    assert turned.genes == found.genes[::-1]
+
+
 def test_from_form_to_table(services, root):
     at = open_pairs(root, slide="first")
     at.number_input(key="pairs-radius").set_value(12.0)
@@ -86,6 +109,7 @@ def test_from_form_to_table(services, root):
     assert {"CSV", "Parquet", "GraphML", "Notes", "Facts"} <= {
         b.label for b in at.get("download_button")
     }
+    one_pair(at, services, job.id)
     at.text_input(key=f"pairs-gene-{job.id}").input("gene03").run()
     table = next(f.value for f in at.dataframe if "share_group" in f.value)
     assert len(table) == 11
@@ -166,3 +190,28 @@ def test_network_joins_the_pairs():
     line, genes = pair_charts.network(PairNetwork(nodes, edges, 1, "")).data
     np.testing.assert_array_equal(line.x, [0, 1, np.nan])
     assert list(genes.text) == ["A", "B"]
+
+
+def test_violins_hold_what_is_given():
+    values = {"g": pd.Series([1.0, 2.0]), "h": pd.Series([3.0])}
+    names = {"g": pd.Series(["a", "b"]), "h": pd.Series(["c"])}
+    first, second = pair_detail.violin(values, names, "cells (%)").data
+    assert (list(first.y), list(first.text), first.name) == ([1.0, 2.0], ["a", "b"], "g")
+    assert list(second.y) == [3.0]
+
+
+def test_the_table_of_a_picture_is_what_it_draws():
+    drawn = pair_charts.flat(many(), ["A|B"]).set_index("group")
+    np.testing.assert_allclose(drawn["value_percent"], [50, -30])
+    np.testing.assert_allclose(drawn["share_percent"], [50, 30])
+
+
+def test_kept_cooccurrence_follows_settings_and_format(services, monkeypatch):
+    slide = services.slide("first")
+    usual = gene_pairs.cooccurrence_folder(slide, CooccurrenceSettings())
+    other = gene_pairs.cooccurrence_folder(slide, CooccurrenceSettings(radius_um=7))
+    assert usual != other
+    monkeypatch.setattr(gene_pairs, "__version__", "999")
+    assert gene_pairs.cooccurrence_folder(slide, CooccurrenceSettings()) == usual
+    monkeypatch.setattr(gene_pairs, "FORMAT", 999)
+    assert gene_pairs.cooccurrence_folder(slide, CooccurrenceSettings()) != usual

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.ui import model_view
 from spatialformer_core.config import QcThresholds, SampleMetadata
-from spatialformer_core.service import checkpoints, open_services
+from spatialformer_core.service import checkpoints, model_convert, open_services
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,7 @@ def test_without_a_model_the_way_to_one(root, tmp_path, monkeypatch, own_only):
     assert any("No model yet" in m.value for m in at.markdown)
     commands = frame_with(at, "command")["command"].tolist()
     assert "spatialformer models pull published-71-pair" in commands
+    assert any("No `.ckpt` or `.pt` lies in" in i.value for i in at.info)
     assert not at.error
 
 
@@ -94,3 +95,22 @@ def test_provenance_in_words():
         "It began from the weights of `older`.",
     ]
     assert model_view._history({"simulated": True}) == []
+
+
+def test_a_file_is_converted_from_the_page(root, tmp_path, monkeypatch, own_only):
+    monkeypatch.setattr(model_convert, "ensure_worker", lambda home: True)
+    folder = tmp_path / "new" / "sources"
+    folder.mkdir(parents=True)
+    (folder / "71 pair.ckpt").write_bytes(b"no checkpoint")
+    at = open_models(root, tmp_path / "new", monkeypatch)
+    (name,) = [f for f in at.text_input if f.label == "Name of the model"]
+    assert name.value == "71-pair"
+    at.button(key="convert-go").click().run()
+    assert not at.error, at.error[0].value
+    services = open_services(tmp_path / "new")
+    (job,) = services.jobs("local")
+    assert (job.kind, job.params["name"], job.params["input_type"]) == ("convert", "71-pair", None)
+    claimed = services.queue.claim("me", job.id)
+    services.queue.finish(claimed, "failed", "The file is no checkpoint.")
+    at = open_models(root, tmp_path / "new", monkeypatch)
+    assert "The file is no checkpoint." in at.error[0].value

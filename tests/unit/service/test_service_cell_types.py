@@ -9,7 +9,7 @@ import pytest
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import run_job
 from spatialformer_core.progress import silent
-from spatialformer_core.service import cell_types
+from spatialformer_core.service import cell_types, type_suggestions
 from spatialformer_core.service.kinds import resolve
 
 
@@ -68,14 +68,14 @@ def test_suggestions_are_mean_z_of_the_markers():
         [[4.0, 0.0, 1.0], [0.0, 2.0, 1.0]], index=["0", "1"], columns=["CD3E", "MS4A1", "ACTB"]
     )
     text = "gene,type\ncd3e,T cell\nCD3D,T cell\nMS4A1,B cell\nACTB,B cell\n"
-    table, unknown = cell_types.suggest_types(view(profile), text)
+    table, unknown = type_suggestions.suggest_types(view(profile), text)
     assert unknown == ["CD3D"]
     assert table["suggestion"].tolist() == ["T cell", "B cell"]
     # z of CD3E is +-1; of MS4A1 +-1; ACTB does not vary: (1 + 0) / 2.
     assert table["score"].tolist() == [1.0, 0.5]
     assert table["score_second"].tolist() == [-0.5, -1.0]
     same = profile.assign(CD3E=1.0)
-    table, _ = cell_types.suggest_types(view(same), "type,gene\nT cell,CD3E\n")
+    table, _ = type_suggestions.suggest_types(view(same), "type,gene\nT cell,CD3E\n")
     assert table["suggestion"].tolist() == ["", ""]
 
 
@@ -90,7 +90,7 @@ def test_suggestions_are_mean_z_of_the_markers():
 def test_a_table_that_says_nothing_is_refused(text, said):
     profile = pd.DataFrame([[1.0], [2.0]], index=["0", "1"], columns=["CD3E"])
     with pytest.raises(SpatialFormerError, match=said):
-        cell_types.suggest_types(view(profile), text)
+        type_suggestions.suggest_types(view(profile), text)
 
 
 def test_an_unknown_grouping_is_refused_before_it_is_queued(services):
