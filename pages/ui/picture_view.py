@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from shapely import Polygon
 
-from pages.ui.session import services
+from pages.ui.session import owner, services
 from pages.ui.viewer import ViewerEvent, drawn_polygon, keep_drawing, parse_event
 from pages.ui.viewer.component import HEIGHT_PX
 
@@ -24,9 +24,9 @@ _SIMPLIFIED_UM = 0.5
 
 
 @st.cache_data(show_spinner="Drawing the cells", max_entries=8)
-def _picture(slide_id: str, version: str, color_by: str) -> CellPicture:
+def _picture(slide_id: str, version: str, color_by: str, whose: str) -> CellPicture:
     del version  # part of the cache key: a slide written anew is drawn anew
-    return services().picture(slide_id, color_by)
+    return services().picture(slide_id, color_by, whose)
 
 
 def wanted() -> bool:
@@ -49,7 +49,7 @@ def show(
             "This browser offers no WebGL, so the server draws the cells; images, outlines and "
             "single transcripts need a browser with it."
         )
-    picture = _picture(meta.slide_id, meta.version, colour)
+    picture = _picture(meta.slide_id, meta.version, colour, owner())
     chart = st.plotly_chart(
         _figure(picture, rois, drawn_polygon(key, meta.slide_id)),
         key=f"picture-{meta.slide_id}",

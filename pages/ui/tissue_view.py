@@ -74,6 +74,11 @@ def features(slide_id: str, selected: str | None) -> list[dict[str, Any]]:
     return found
 
 
+def _linked(meta: SlideMeta) -> dict[str, Any] | None:
+    place, span = view_link.view(meta), view_link.value_range()
+    return ((place or {}) | ({"range": span} if span else {})) or None
+
+
 def show(
     meta: SlideMeta, colour: str, genes: Sequence[str], selected: str | None
 ) -> ViewerEvent | None:
@@ -86,7 +91,7 @@ def show(
         token=mint_token(owner(), meta.slide_id),
         color_by=colour,
         genes=genes,
-        view=view_link.view(meta),
+        view=_linked(meta),
         rois=regions,
         key=VIEWER,
     )

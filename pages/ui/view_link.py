@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from spatialformer_core.service import SlideMeta
 
-PARTS = ("x", "y", "zoom", "colour", "genes")
+PARTS = ("x", "y", "zoom", "colour", "genes", "range")
 _ZOOM = (-12.0, 6.0)
 
 
@@ -38,6 +39,15 @@ def view(meta: SlideMeta) -> dict[str, float] | None:
     if not on_slide or not _ZOOM[0] <= zoom <= _ZOOM[1]:
         return None
     return {"x": x, "y": y, "zoom": zoom}
+
+
+def value_range() -> list[float] | None:
+    """Return the values that the link's colours span, lowest and highest; None without two."""
+    try:
+        low, high = (float(part) for part in (linked("range") or "").split(","))
+    except ValueError:
+        return None
+    return [low, high] if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def colour(meta: SlideMeta, genes: Sequence[str]) -> tuple[str, str] | None:

@@ -192,9 +192,9 @@ class Services:
         """Return the saved regions of a slide (with ``owner``, theirs and everybody's)."""
         return rois.visible_rois(self.slide(slide_id), self._whose(owner))
 
-    def picture(self, slide_id: str, color_by: str) -> CellPicture:
-        """Return all cells as one PNG, coloured by ``group:KEY``, ``gene:SYMBOL`` or ``none``."""
-        return picture.cell_picture(self.slide(slide_id), color_by)
+    def picture(self, slide_id: str, color_by: str, owner: str | None = None) -> CellPicture:
+        """Return all cells as one PNG; see `picture.cell_picture` for ``color_by``."""
+        return picture.cell_picture(self.slide(slide_id), color_by, owner=owner)
 
     def save_roi(self, slide_id: str, geojson: str | dict[str, Any], name: str, owner: str) -> Roi:
         """Save one drawn region (GeoJSON in um) under a name that is new to its owner.
@@ -257,11 +257,12 @@ class Services:
 
     def coverage(self, slide_id: str, checkpoint_id: str) -> Coverage:
         """Return how much of a slide's panel a checkpoint knows."""
-        from spatialformer_core.vocabulary import Vocabulary, coverage
+        from spatialformer_core.service.vocabularies import known_genes
+        from spatialformer_core.vocabulary import Vocabulary
 
         folder = checkpoints.checkpoint_folder(self.home, checkpoint_id)
         vocabulary = Vocabulary.load(folder / "vocabulary.json")
-        return coverage(self.slide(slide_id).genes, vocabulary)
+        return known_genes(self.slide(slide_id), vocabulary)
 
     def coverage_report(
         self, slide_id: str, checkpoint_id: str, *, ignore_case: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,9 @@ class CellPicture:
     legend: tuple[tuple[str, str], ...]
 
 
-def cell_picture(slide: Slide, color_by: str, longest_px: int = LONGEST_PX) -> CellPicture:
+def cell_picture(
+    slide: Slide, color_by: str, longest_px: int = LONGEST_PX, owner: str | None = None
+) -> CellPicture:
     """Draw every cell as a disc of its size on white; cells that fail QC are fainter.
 
     Parameters
@@ -55,16 +57,19 @@ def cell_picture(slide: Slide, color_by: str, longest_px: int = LONGEST_PX) -> C
     slide
         The slide.
     color_by
-        ``group:KEY``, ``gene:SYMBOL`` or ``none``.
+        ``group:KEY``, ``gene:SYMBOL``, ``value:NAME``, ``pair:GENE,GENE``, ``result:JOB/COLUMN``
+        or ``none``.
     longest_px
         Pixels along the longer side.
+    owner
+        Whose jobs ``result`` may name; None: anybody's.
 
     Raises
     ------
     SpatialFormerError
-        If the slide has no such grouping or gene.
+        If the slide has no such grouping, gene, value or result.
     """
-    return _drawn(slide, *_colours(slide, color_by), longest_px)
+    return _drawn(slide, *_colours(slide, color_by, owner), longest_px)
 
 
 def value_picture(
@@ -110,9 +115,11 @@ def _drawn(
 
 
 def _colours(
-    slide: Slide, color_by: str
+    slide: Slide, color_by: str, owner: str | None
 ) -> tuple[Rgb, NDArray[np.int64], tuple[tuple[str, str], ...]]:
     """Return ``(colour (n, 3), order of drawing (n,), legend)``."""
+    from spatialformer_core.service import view_colours
+
     kind, _, name = color_by.partition(":")
     n = slide.meta.n_cells
     if kind == "group":
@@ -124,6 +131,14 @@ def _colours(
         return table[np.asarray(groups.codes)], np.arange(n), legend
     if kind == "gene":
         return _by_value(np.asarray(slide.gene_column(name), np.float64))
+    if kind == "value":
+        return _by_codes(*view_colours.read_codes(view_colours.value_codes(slide, name)))
+    if kind == "pair" and name.count(",") == 1:
+        body = view_colours.pair_codes(slide, *name.split(","))
+        return _by_codes(*view_colours.read_codes(body))
+    if kind == "result":
+        body = view_colours.result_codes(slide, *name.partition("/")[::2], owner)
+        return _by_codes(*view_colours.read_codes(body))
     if color_by == "none":
         return np.tile(np.array(_rgb(_PLAIN), np.uint8), (n, 1)), np.arange(n), ()
     raise SpatialFormerError(f"Cells cannot be coloured by {color_by[:40]!r}.")
@@ -134,13 +149,36 @@ def _by_value(
 ) -> tuple[Rgb, NDArray[np.int64], tuple[tuple[str, str], ...]]:
     present = values[values > 0]
     high = max(1.0, float(np.percentile(present, 99.5))) if len(present) else 1.0
-    stops = np.array([_rgb(colour) for colour in _RAMP], np.float64)
-    share = np.clip(values / high, 0, 1) * (len(stops) - 1)
-    ramp = [np.interp(share, np.arange(len(stops)), stops[:, k]) for k in range(3)]
-    colours = np.rint(np.stack(ramp, axis=1)).astype(np.uint8)
+    colours = _ramp(values / high)
     colours[values == 0] = _rgb(_NONE)
     legend = (("none", _NONE), ("few", _RAMP[0]), (f"{high:g} or more", _RAMP[-1]))
     return colours, np.argsort(values, kind="stable"), legend
+
+
+def _by_codes(
+    header: dict[str, Any], codes: NDArray[np.int64]
+) -> tuple[Rgb, NDArray[np.int64], tuple[tuple[str, str], ...]]:
+    """Colour cells as the viewer does by the bytes that it gets."""
+    if header["kind"] == "group":
+        palette = [*header["colours"], UNASSIGNED]
+        table = np.array([_rgb(colour) for colour in palette], np.uint8)
+        order = np.argsort(codes, kind="stable")
+        ordered = order if header.get("ordered") else np.arange(len(codes))
+        return table[codes], ordered, tuple(zip(header["categories"], palette, strict=False))
+    low, high = header["low"], header["high"]
+    colours = _ramp((header["offset"] + codes * header["scale"] - low) / (high - low))
+    colours[codes < 0] = _rgb(_NONE)
+    legend = [(f"{low:.3g} or less", _RAMP[0]), (f"{high:.3g} or more", _RAMP[-1])]
+    unknown = [("not known", _NONE)] if (codes < 0).any() else []
+    return colours, np.argsort(codes, kind="stable"), (*legend, *unknown)
+
+
+def _ramp(share: NDArray[np.float64]) -> Rgb:
+    """Return the colours of shares of the ramp, 0 to 1, shape ``(n, 3)``."""
+    stops = np.array([_rgb(colour) for colour in _RAMP], np.float64)
+    at = np.clip(share, 0, 1) * (len(stops) - 1)
+    channels = [np.interp(at, np.arange(len(stops)), stops[:, k]) for k in range(3)]
+    return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

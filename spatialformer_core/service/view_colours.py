@@ -6,6 +6,7 @@ Bytes are laid out as `service.view.SlideView.group_codes` says.
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,6 +204,15 @@ def result_codes(slide: Slide, job_id: str, column: str, owner: str | None) -> b
     wide = bool(header["wide"])
     body = np.where(codes < 0, _UNNAMED if wide else 255, codes).astype("<u2" if wide else "u1")
     return with_header(header, body.tobytes())
+
+
+def read_codes(body: bytes) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """Return header and codes of such bytes; -1 where a cell has none."""
+    length = int(np.frombuffer(body, "<u4", 1)[0])
+    header: dict[str, Any] = json.loads(body[4 : 4 + length])
+    wide = bool(header["wide"])
+    codes = np.frombuffer(body, "<u2" if wide else "u1", offset=4 + length).astype(np.int64)
+    return header, np.where(codes == (_UNNAMED if wide else 255), -1, codes)
 
 
 def _scaled(values: NDArray[np.float64], header: dict[str, Any]) -> bytes:

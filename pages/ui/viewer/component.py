@@ -85,7 +85,7 @@ def tissue_viewer(
     color_by: str,
     genes: Sequence[str] = (),
     rois: Sequence[Mapping[str, Any]] = (),
-    view: Mapping[str, float] | None = None,
+    view: Mapping[str, Any] | None = None,
     key: str,
 ) -> ViewerEvent | None:
     """Show a slide; return what the user did since the last run.
@@ -104,7 +104,8 @@ def tissue_viewer(
         GeoJSON features in um: ``id`` (or property ``id``), properties ``name``, ``color`` and
         ``selected`` (true: highlighted).
     view
-        Place to begin with: ``x``, ``y`` (um) and ``zoom`` (pixels per um as a power of two).
+        Place to begin with: ``x``, ``y`` (um) and ``zoom`` (pixels per um as a power of two);
+        ``range`` (lowest, highest) is what the colours span at first.
     key
         Key of the component; `drawn_polygon` and `forget_drawing` take the same.
 

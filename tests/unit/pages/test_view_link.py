@@ -63,3 +63,29 @@ def test_genes_are_those_of_the_panel_once_and_at_most_six(address):
     assert view_link.genes_of(PANEL) == list(PANEL[:6])
     address.clear()
     assert view_link.genes_of(PANEL) == []
+
+
+def test_a_range_of_values_is_two_ordered_numbers(address):
+    address["range"] = "1.5,30"
+    assert view_link.value_range() == [1.5, 30.0]
+    for wrong in ("", "3", "3,1", "1,1", "a,b", "1,inf", "nan,2", "1,2,3"):
+        address["range"] = wrong
+        assert view_link.value_range() is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("pair:A,C", ("pair", "A,C")),
+        ("pair:A,A", None),
+        ("pair:A,NOPE", None),
+        ("pair:A", None),
+        ("value:n_genes", ("value", "n_genes")),
+        ("value:cell_ids", None),
+        ("result:abc/cluster", ("result", "abc/cluster")),
+        ("result:", None),
+    ],
+)
+def test_other_colours_of_a_link(address, wanted, found):
+    address["colour"] = wanted
+    assert view_link.colour(META, PANEL) == found

@@ -83,3 +83,23 @@ def test_overlapping_cells_show_the_one_with_more_transcripts(slide):
 def test_what_cells_cannot_be_coloured_by_is_an_error(slide, colour):
     with pytest.raises(SpatialFormerError):
         cell_picture(slide, colour, 100)
+
+
+@pytest.mark.parametrize("colour", ["value:n_transcripts", "pair:GENE0,MARK"])
+def test_the_picture_has_the_colours_of_the_viewer(services, colour):
+    picture = cell_picture(services.slide("tiny"), colour)
+    shades = {name: tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for name, c in picture.legend}
+    pixels = {tuple(p) for p in imagecodecs.png_decode(picture.png).reshape(-1, 3).tolist()}
+    if colour.startswith("pair"):
+        # Every cell has GENE0; those of type A that pass have MARK as well.
+        assert shades["GENE0 only"] in pixels
+        assert shades["both"] in pixels
+        assert shades["neither"] not in pixels
+    else:
+        assert len(pixels & set(shades.values())) >= 1
+
+
+def test_a_colour_that_is_none_is_refused(services):
+    for colour in ("pair:GENE0", "value:xy", "result:nope/cluster", "what"):
+        with pytest.raises(SpatialFormerError):
+            cell_picture(services.slide("tiny"), colour)

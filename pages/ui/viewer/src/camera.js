@@ -38,7 +38,7 @@ export class Camera {
   /** View of the link that the page was opened with; once, so that a rerun does not go back to it. */
   opened(linked, whole) {
     const sign = JSON.stringify([this.key, linked]);
-    if (!linked || OPENED.has(sign)) return null;
+    if (!Number.isFinite(linked?.zoom) || OPENED.has(sign)) return null;
     OPENED.add(sign);
     return { target: [linked.x, linked.y, 0], zoom: Math.min(MAX_ZOOM, Math.max(whole.minZoom, linked.zoom)) };
   }

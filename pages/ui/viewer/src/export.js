@@ -100,11 +100,13 @@ export async function exportPicture(viewer, kind) {
   else drawScene(scene).toBlob((blob) => download(blob, `${name}.png`), 'image/png');
 }
 
+const spanOf = (range) => (range ? [range.low, range.high].map((value) => +value.toPrecision(5)).join(',') : '');
+
 /** Address that shows the same slide, place, colours and genes; the page checks what it gets. */
-export function linkTo({ data, camera }) {
+export function linkTo({ data, camera, settings }) {
   const { target: [x, y], zoom } = camera.state;
   const address = new URL(location.pathname, location.origin);
-  Object.entries({ slide: data.slide, x: x.toFixed(1), y: y.toFixed(1), zoom: zoom.toFixed(3), colour: data.colorBy, genes: data.genes.join(',') })
+  Object.entries({ slide: data.slide, x: x.toFixed(1), y: y.toFixed(1), zoom: zoom.toFixed(3), colour: data.colorBy, genes: data.genes.join(','), range: spanOf(settings.rangeOf.get(data.colorBy)) })
     .filter(([, value]) => value).forEach(([key, value]) => address.searchParams.set(key, value));
   return address.href;
 }

@@ -214,6 +214,7 @@ export class Viewer extends Inspect {
       if (wanted !== this.data.colorBy) return; // The user was faster.
       this.colouring = colouring;
       this.paintedBy = wanted;
+      this.takeRange(this.data.view?.range);
       this.paint();
       this.showLegend();
     }
@@ -230,6 +231,12 @@ export class Viewer extends Inspect {
 
   range() {
     return this.settings.rangeOf.get(this.paintedBy) ?? (this.colouring ? firstRange(this.colouring.header) : null);
+  }
+
+  /** Range of the link that the page was opened with: for its first colours only. */
+  takeRange(linked) {
+    if (linked && !this.rangeTaken && this.range()) this.settings.rangeOf.set(this.paintedBy, { low: linked[0], high: linked[1], hide: false });
+    this.rangeTaken = true;
   }
 
   paint() {
