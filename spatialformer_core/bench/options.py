@@ -25,6 +25,9 @@ class BenchOptions(FrozenModel):
         Folder of a real slide to ingest (the pancreas, for its limit).
     peer_python
         Interpreter of an environment with the published package.
+    cache
+        Folder that keeps the made-up slides of stage ``app`` (3.5 GB) for the next run; without
+        one it is ``bench-app`` in the home folder.
     """
 
     scale: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -33,6 +36,7 @@ class BenchOptions(FrozenModel):
     whole: bool = False
     slide: Path | None = None
     peer_python: Path | None = None
+    cache: Path | None = None
 
     def scaled(self, n: int) -> int:
         """Return a size at this run's scale, at least 1."""

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def bench(  # noqa: PLR0913 - every option of the verb is a parameter
     *,
-    stage: Annotated[str, typer.Option(help="Which figures: data.")] = "data",
+    stage: Annotated[str, typer.Option(help="Which figures: data, model or app.")] = "data",
     only: Annotated[list[str] | None, typer.Option(help="Only this figure; may repeat.")] = None,
     scale: Annotated[float, typer.Option(help="Share of the full input sizes.")] = 1.0,
     rounds: Annotated[int, typer.Option(help="Repeats of each timing.")] = 3,
@@ -28,6 +28,9 @@ def bench(  # noqa: PLR0913 - every option of the verb is a parameter
     slide: Annotated[Path | None, typer.Option(help="A real slide's folder to ingest.")] = None,
     peer_python: Annotated[
         Path | None, typer.Option(help="Python of an environment with the published package.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the slides of stage app (3.5 GB).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,6 +49,7 @@ def bench(  # noqa: PLR0913 - every option of the verb is a parameter
             "whole": whole,
             "slide": slide,
             "peer_python": peer_python,
+            "cache": cache,
         },
         "bench",
     )

@@ -30,6 +30,7 @@ GRACE_S = 5.0
 MAX_ATTEMPTS = 2
 _POLL_S = 0.2
 _RECOVER_EVERY_S = 10.0
+_NICENESS = 10
 _MAX_JOB_S = 24 * 3600.0
 
 Reason = Literal["cancelled", "stopped", "too long", "lease lost"]
@@ -147,7 +148,7 @@ class Worker:
         # A log grows while it is read, so it is appended to and not written atomically.
         log = os.open(log_path(self._home, job.id), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self._command(job.id),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -160,6 +161,10 @@ class Worker:
             )
         finally:
             os.close(log)
+        # People who look at pages come first; what the job starts inherits it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
+        return process
 
     def _reason_to_stop(self, job: Job) -> Reason | None:
         now = self.queue.get(job.id)
