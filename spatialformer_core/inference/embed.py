@@ -113,7 +113,7 @@ def cls_states(
     Cancelled
         If it was cancelled.
     """
-    out = np.empty((cells.n_cells, model.config.dim), np.float32)
+    out = np.empty((cells.n_cells, model.config.state_dim), np.float32)
     for rows, batch in _passes(model, cells, right, settings, (progress, cancel)):
         with _computing(model, settings):
             out[rows] = model.cls(batch).float().cpu().numpy()

@@ -14,7 +14,7 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.inference.embed import TOKENS_PER_BATCH, EmbedSettings, cls_states
 from spatialformer_core.inference.protocol import Encoded, PairScorer
 from spatialformer_core.model import Checkpoint, SpatialFormer
-from spatialformer_core.model.heads import ClsPairHead, TowerPairHead
+from spatialformer_core.model.heads import AnyTowerHead, ClsPairHead
 from spatialformer_core.progress import Cancel, Progress, check, never, silent
 
 _TOKENS_PER_BATCH = TOKENS_PER_BATCH
@@ -93,7 +93,7 @@ class TwoTowerScorer:
     """
 
     def __init__(self, model: SpatialFormer, name: str) -> None:
-        if not isinstance(model.pair_head, TowerPairHead):
+        if not isinstance(model.pair_head, AnyTowerHead):
             raise SpatialFormerError("The checkpoint is no two-tower model.", where=name)
         self.name = name
         self._model = model.eval()

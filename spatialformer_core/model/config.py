@@ -75,6 +75,12 @@ class ModelConfig(FrozenModel):
     expression_width
         Width of the expression path beside the token sequence (two-tower; 0: no such path). It
         reads the same tokens and counts, and what it says is added to the CLS state.
+    expression_members
+        0: the path's output is added to the CLS state. Otherwise so many such paths stand beside
+        the blocks, each of these branches with pair and niche heads of its own; a cell's state is
+        all of theirs, and a pair's score the mean of their logits.
+    expression_pair_hidden
+        Hidden width of the pair heads of those paths (0: ``pair_hidden``).
     expression_dropout, gene_dropout
         Share of the path's hidden units, and of a cell's genes in its sum, that are dropped while
         training.
@@ -116,8 +122,10 @@ class ModelConfig(FrozenModel):
     pair_hidden: int = Field(ge=1, le=4096)
     niche_targets: int = Field(default=0, ge=0, le=1024)
     expression_width: int = Field(default=0, ge=0, le=4096)
+    expression_members: int = Field(default=0, ge=0, le=8)
+    expression_pair_hidden: int = Field(default=0, ge=0, le=4096)
     expression_dropout: float = Field(default=0.3, ge=0, lt=1)
-    gene_dropout: float = Field(default=0.1, ge=0, lt=1)
+    gene_dropout: float = Field(default=0.0, ge=0, lt=1)
     magnitude_bins: int = Field(default=0, ge=0, le=64)
     gene_spatial: GeneSpatial = "none"
     gene_spatial_dim: int = Field(default=0, ge=0, le=4096)
@@ -140,6 +148,8 @@ class ModelConfig(FrozenModel):
             raise ValueError("niche_targets belong to the two-tower architecture")
         if self.expression_width and self.architecture != "two-tower":
             raise ValueError("expression_width belongs to the two-tower architecture")
+        if self.expression_members and not self.expression_width:
+            raise ValueError("expression_members want an expression_width")
         if not (self.blocks_trained or self.expression_width):
             raise ValueError("without trained blocks an expression_width is needed")
         if self.preset.startswith("published") and self.architecture != "cross-encoder":
@@ -147,6 +157,11 @@ class ModelConfig(FrozenModel):
         if self.gene_spatial_dim and self.gene_spatial == "none":
             raise ValueError("gene_spatial_dim is given, but gene_spatial is none")
         return self
+
+    @property
+    def state_dim(self) -> int:
+        """Width of a cell's state: of CLS, and of all branches where they stand side by side."""
+        return self.dim * (1 + self.expression_members)
 
 
 def preset_config(

@@ -32,7 +32,8 @@ class ExpressionPath(nn.Module):
         Factor of each token's level, shape ``(n_tokens,)``; 1 until `set_scale` fills it.
     gate
         What each channel of the blocks' CLS state counts beside the path, shape ``(dim,)``. Zero
-        at the start: the blocks begin as a small addition to what the path says.
+        at the start: the blocks begin as a small addition to what the path says. None where the
+        path stands beside the blocks.
     """
 
     scale: Tensor
@@ -44,12 +45,14 @@ class ExpressionPath(nn.Module):
         self.token = nn.Embedding(config.n_tokens, width)
         nn.init.normal_(self.token.weight, std=_TOKEN_STD)
         self.total = nn.Linear(1, width)
+        nn.init.normal_(self.total.weight, std=_TOKEN_STD)
         self.norm1 = nn.LayerNorm(width)
         self.layer = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.expression_dropout)
         self.out = nn.Linear(width, config.dim)
-        self.gate = nn.Parameter(torch.zeros(config.dim))
+        joined = not config.expression_members
+        self.gate = nn.Parameter(torch.zeros(config.dim)) if joined else None
         self.register_buffer("scale", torch.ones(config.n_tokens))
 
     def summed(self, batch: Packed) -> Float[Tensor, "B W"]:
@@ -91,3 +94,17 @@ class ExpressionPath(nn.Module):
                 f"The scale of expression wants {len(self.scale)} positive numbers, one per token."
             )
         self.scale.copy_(scale)
+
+    @torch.no_grad()
+    def centre(self, levels: Float[Tensor, " V"], depth: float) -> None:
+        """Begin with the average cell at the origin: what cells share would drown the rest.
+
+        Parameters
+        ----------
+        levels
+            Mean of ``log1p(100 count / total)`` of each token over the training cells.
+        depth
+            Mean of ``log1p(total)``.
+        """
+        shared = (levels * self.scale).clamp(max=_LIMIT).to(self.token.weight.dtype)
+        self.total.bias.copy_(-(shared @ self.token.weight + self.total.weight[:, 0] * depth))

@@ -106,7 +106,29 @@ class ClsPairHead(nn.Module):
         return logits
 
 
-class TowerPairHead(nn.Module):
+class AnyTowerHead(nn.Module):
+    """What pair heads of two towers have in common: embeddings of cells in, logits out."""
+
+    def project(self, cls: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Return the embedding of each cell that pairs are compared by."""
+        raise NotImplementedError
+
+    def features(self, a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]) -> Float[Tensor, "N H"]:
+        """Return the hidden layer for aligned embeddings: what a pair looks like to the head."""
+        raise NotImplementedError
+
+    def grid(self, a: Float[Tensor, "L D"], b: Float[Tensor, "R D"]) -> Float[Tensor, "L R"]:
+        """Return the logits of every row of ``a`` with every row of ``b``."""
+        raise NotImplementedError
+
+    def branch_logits(
+        self, a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]
+    ) -> Float[Tensor, "M N"]:
+        """Return the logits of each branch that learns for itself."""
+        raise NotImplementedError
+
+
+class TowerPairHead(AnyTowerHead):
     """Symmetric head on the embeddings of two cells (two-tower).
 
     `project` widens a cell's CLS state once per cell, which costs next to nothing beside its
@@ -114,9 +136,9 @@ class TowerPairHead(nn.Module):
     ``a' S b``. The part on ``a + b`` is linear in each cell, so it is computed once per cell.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, hidden: int = 0) -> None:
         super().__init__()
-        dim, hidden = config.dim, config.pair_hidden
+        dim, hidden = config.dim, hidden or config.pair_hidden
         self.widen = nn.Linear(dim, config.expansion * dim)
         self.narrow = nn.Linear(config.expansion * dim, dim)
         self.difference = nn.Linear(dim, hidden, bias=False)
@@ -157,6 +179,13 @@ class TowerPairHead(nn.Module):
         bilinear = ((a @ symmetric) * b + (b @ symmetric) * a).sum(-1) / 2
         return self._combine(mlp_in, bilinear)
 
+    def branch_logits(
+        self, a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]
+    ) -> Float[Tensor, "1 N"]:
+        """Return the logits as those of the only branch."""
+        logits: Tensor = self(a, b)
+        return logits[None]
+
     def grid(self, a: Float[Tensor, "L D"], b: Float[Tensor, "R D"]) -> Float[Tensor, "L R"]:
         """Return the logits of every row of ``a`` with every row of ``b``."""
         mlp_in = self.difference((a[:, None] - b[None]).abs())
@@ -176,3 +205,63 @@ class NicheHead(nn.Module):
         """Return the predicted niche features."""
         predicted: Tensor = self.linear(F.gelu(embedding))
         return predicted
+
+
+class BranchedPairHead(AnyTowerHead):
+    """One pair head for the blocks and one for each expression path; the score is their mean.
+
+    A cell's state is the states of all branches behind each other, the blocks' first. Untrained
+    blocks take no part.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self._first = 0 if config.blocks_trained else 1
+        hidden = [0] + [config.expression_pair_hidden] * config.expression_members
+        self.heads = nn.ModuleList(TowerPairHead(config, width) for width in hidden)
+
+    def _taking_part(self, *states: Tensor) -> list[tuple[TowerPairHead, list[Tensor]]]:
+        split = [state.chunk(len(self.heads), -1) for state in states]
+        return [
+            (head, [parts[number] for parts in split])
+            for number, head in enumerate(self.heads)
+            if number >= self._first and isinstance(head, TowerPairHead)
+        ]
+
+    def project(self, cls: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Return the embeddings of all branches; zeros for a branch that takes no part."""
+        parts = [head.project(part) for head, (part,) in self._taking_part(cls)]
+        idle = [torch.zeros_like(parts[0])] * self._first
+        return torch.cat([*idle, *parts], -1)
+
+    def branch_logits(
+        self, a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]
+    ) -> Float[Tensor, "M N"]:
+        """Return each branch's own logits of aligned embeddings."""
+        return torch.stack([head(x, y) for head, (x, y) in self._taking_part(a, b)])
+
+    def forward(self, a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+        """Return the mean logits of aligned embeddings; the same for ``(a, b)`` and ``(b, a)``."""
+        return self.branch_logits(a, b).mean(0)
+
+    def features(self, a: Float[Tensor, "N D"], b: Float[Tensor, "N D"]) -> Float[Tensor, "N H"]:
+        """Return the hidden layers of all branches for aligned embeddings, behind each other."""
+        return torch.cat([head.features(x, y) for head, (x, y) in self._taking_part(a, b)], -1)
+
+    def grid(self, a: Float[Tensor, "L D"], b: Float[Tensor, "R D"]) -> Float[Tensor, "L R"]:
+        """Return the mean logits of every row of ``a`` with every row of ``b``."""
+        return torch.stack([head.grid(x, y) for head, (x, y) in self._taking_part(a, b)]).mean(0)
+
+
+class BranchedNicheHead(nn.Module):
+    """A niche head for each branch; what they predict stands behind each other."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self._first = 0 if config.blocks_trained else 1
+        self.heads = nn.ModuleList(NicheHead(config) for _ in range(1 + config.expression_members))
+
+    def forward(self, embedding: Float[Tensor, "B D"]) -> Float[Tensor, "B N"]:
+        """Return the predicted niche features of each branch that takes part."""
+        parts = embedding.chunk(len(self.heads), -1)
+        return torch.cat([self.heads[k](parts[k]) for k in range(self._first, len(self.heads))], -1)

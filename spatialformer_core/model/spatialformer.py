@@ -12,6 +12,9 @@ from spatialformer_core.model.config import ModelConfig
 from spatialformer_core.model.expression import ExpressionPath
 from spatialformer_core.model.heads import (
     AnyCooccurrenceHead,
+    AnyTowerHead,
+    BranchedNicheHead,
+    BranchedPairHead,
     ClsPairHead,
     NicheHead,
     TowerPairHead,
@@ -119,13 +122,16 @@ class SpatialFormer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
         self.token_head = nn.Linear(config.dim, config.n_tokens)
         self.cooccurrence_head: AnyCooccurrenceHead = cooccurrence_head(config)
-        self.expression = ExpressionPath(config) if config.expression_width else None
-        self.pair_head: ClsPairHead | TowerPairHead
-        self.niche_head: NicheHead | None = None
+        members = config.expression_members
+        joined = config.expression_width and not members
+        self.expression = ExpressionPath(config) if joined else None
+        self.members = nn.ModuleList(ExpressionPath(config) for _ in range(members))
+        self.pair_head: ClsPairHead | AnyTowerHead
+        self.niche_head: NicheHead | BranchedNicheHead | None = None
         if config.architecture == "two-tower":
-            self.pair_head = TowerPairHead(config)
+            self.pair_head = BranchedPairHead(config) if members else TowerPairHead(config)
             if config.niche_targets:
-                self.niche_head = NicheHead(config)
+                self.niche_head = BranchedNicheHead(config) if members else NicheHead(config)
         else:
             self.pair_head = ClsPairHead(config)
 
@@ -140,23 +146,35 @@ class SpatialFormer(nn.Module):
         return self.embedding.token.weight.device
 
     def hidden(self, batch: Packed) -> Float[Tensor, "T D"]:
-        """Return the last layer at every packed row; at CLS it is `cls`."""
+        """Return the blocks' last layer at every packed row."""
         x: Tensor = self.embedding(batch)
         for block in self.blocks:
             x = block(x, batch)
-        if self.expression is None:
-            return x
-        return x.index_copy(0, batch.starts, self._joined(self.expression, x[batch.starts], batch))
+        return x
+
+    @property
+    def paths(self) -> list[ExpressionPath]:
+        """All expression paths."""
+        every = [self.expression, *self.members]
+        return [path for path in every if isinstance(path, ExpressionPath)]
 
     def cls(self, batch: Packed) -> Float[Tensor, "B D"]:
-        """Return the last layer at CLS, in packed order, without computing the other rows.
+        """Return the state of each cell or pair, in packed order, ``config.state_dim`` wide.
 
-        With an expression path: what it says, and beside it what the blocks say.
+        Without an expression path it is the blocks' last layer at CLS, and no other row of that
+        layer is computed.
         """
-        if self.expression is not None and not self.config.blocks_trained:
-            return self._alone(self.expression, batch)
-        x = self._blocks_cls(batch)
-        return x if self.expression is None else self._joined(self.expression, x, batch)
+        return self.states(self._blocks_cls(batch) if self.config.blocks_trained else None, batch)
+
+    def states(self, cls: Float[Tensor, "B C"] | None, batch: Packed) -> Float[Tensor, "B D"]:
+        """Return the states of cells whose CLS states are known; None: the blocks say nothing."""
+        said = [self._said(path, batch) for path in self.paths]
+        if not said and cls is not None:
+            return cls
+        if self.expression is None:
+            return torch.cat([torch.zeros_like(said[0]) if cls is None else cls, *said], -1)
+        gate = self.expression.gate
+        return said[0] if cls is None or gate is None else said[0] + gate * cls
 
     def _blocks_cls(self, batch: Packed) -> Float[Tensor, "B D"]:
         first, *others = self._typed_blocks()
@@ -186,14 +204,9 @@ class SpatialFormer(nn.Module):
         return rows[shared.number], qkv
 
     @staticmethod
-    def _alone(path: ExpressionPath, batch: Packed) -> Float[Tensor, "B D"]:
+    def _said(path: ExpressionPath, batch: Packed) -> Float[Tensor, "B C"]:
         out: Tensor = path(batch)
         return out
-
-    def _joined(self, path: ExpressionPath, cls: Tensor, batch: Packed) -> Float[Tensor, "B D"]:
-        said = self._alone(path, batch)
-        # Untrained blocks say nothing, whatever the gate is.
-        return said + path.gate * cls if self.config.blocks_trained else said
 
     def _typed_blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]

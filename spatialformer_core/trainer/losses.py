@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spatialformer_core.model import SpatialFormer
-from spatialformer_core.model.heads import TowerPairHead
+from spatialformer_core.model.heads import AnyTowerHead, BranchedNicheHead, BranchedPairHead
 from spatialformer_core.objectives import (
     UncertaintyWeights,
     binary_loss,
@@ -69,9 +69,12 @@ class StepModule(nn.Module):
         model = self.model
         # Pairs and niche ask for CLS alone, at a fraction of the last layer's work.
         hidden = model.hidden(batch.packed) if self._reads_genes else None
-        cls = model.cls(batch.packed) if hidden is None else hidden[batch.packed.starts]
+        if hidden is None:
+            cls = model.cls(batch.packed)
+        else:
+            cls = model.states(hidden[batch.packed.starts], batch.packed)
         cls = cls[batch.to_caller]
-        if isinstance(model.pair_head, TowerPairHead):
+        if isinstance(model.pair_head, AnyTowerHead):
             cls = model.pair_head.project(cls)
         tasks = self.weights.log_variance
         losses = {}
@@ -88,27 +91,37 @@ class StepModule(nn.Module):
             if batch.niche is None or batch.niche_known is None:
                 raise RuntimeError("the niche loss is on, but its targets were not computed")
             predicted = model.niche_head(cls)
-            target, known = (v.to(predicted.dtype) for v in (batch.niche, batch.niche_known))
+            # Every branch predicts all targets.
+            times = predicted.shape[1] // batch.niche.shape[1]
+            target, known = (
+                v.to(predicted.dtype).repeat(1, times) for v in (batch.niche, batch.niche_known)
+            )
             losses[NICHE] = niche_loss(predicted, target, known)
         return losses
 
     def _pair_loss(self, cls: Tensor, batch: StepBatch) -> Tensor:
         head = self.model.pair_head
-        if isinstance(head, TowerPairHead):
-            logits = head(cls[batch.left], cls[batch.right])
+        if isinstance(head, AnyTowerHead):
+            # Branches learn each for itself: their errors stay different, and the mean gains.
+            logits = head.branch_logits(cls[batch.left], cls[batch.right])
         else:
-            logits = head(cls)
+            logits = head(cls)[None]
         logits, label = _alike(logits, batch.label)
-        weight = batch.weight.to(logits.dtype)
-        return F.binary_cross_entropy_with_logits(logits, label, weight, reduction="sum")
+        weight = batch.weight.to(logits.dtype).expand_as(logits)
+        label = label.expand_as(logits)
+        loss = F.binary_cross_entropy_with_logits(logits, label, weight, reduction="sum")
+        return loss / len(logits)
 
 
 def _freeze_blocks(model: SpatialFormer) -> None:
     """Take what the expression path alone does not use out of the training."""
     model.embedding.requires_grad_(requires_grad=False)
     model.blocks.requires_grad_(requires_grad=False)
-    if model.expression is not None:
+    if model.expression is not None and model.expression.gate is not None:
         model.expression.gate.requires_grad_(requires_grad=False)
+    for head in (model.pair_head, model.niche_head):
+        if isinstance(head, BranchedPairHead | BranchedNicheHead):
+            head.heads[0].requires_grad_(requires_grad=False)
 
 
 def _full(logits: Tensor) -> Tensor:

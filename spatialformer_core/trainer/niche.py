@@ -52,17 +52,36 @@ def expression(cells: CellTokens, n_tokens: int) -> sp.csr_matrix:
     return sp.csr_matrix((np.log1p(scaled), cells.tokens, cells.indptr), shape=shape)
 
 
-def expression_scale(corpus: Corpus) -> FloatArray:
-    """Return one over the spread of each token's ``log1p(counts per hundred)``, ``(n_tokens,)``.
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """``log1p(counts per hundred)`` over training cells, absent genes counting as 0.
 
-    Over the training cells, absent genes counting as 0; a hundredth is added to every spread, and
-    a token that no training cell has gets 1.
+    Attributes
+    ----------
+    mean
+        Of each token, shape ``(n_tokens,)``.
+    scale
+        One over each token's spread, to which a hundredth is added; 1 for a token that no training
+        cell has, shape ``(n_tokens,)``.
+    depth
+        Mean of ``log1p(total)``.
     """
-    x = expression(corpus.cells(corpus.rows("train")), len(corpus.vocabulary))
+
+    mean: FloatArray
+    scale: FloatArray
+    depth: float
+
+
+def expression_levels(corpus: Corpus) -> Levels:
+    """Measure the levels of a corpus' training cells."""
+    cells = corpus.cells(corpus.rows("train"))
+    x = expression(cells, len(corpus.vocabulary))
+    totals = np.add.reduceat(np.append(cells.counts, 0), cells.indptr[:-1])
     mean, square = (np.asarray(part.mean(axis=0)).ravel() for part in (x, x.multiply(x)))
     spread = np.sqrt(np.maximum(square - np.square(mean), 0.0))
-    scale: FloatArray = np.where(spread > 0, 1.0 / (spread + _LEAST_SPREAD), 1.0).astype(np.float32)
-    return scale
+    scale = np.where(spread > 0, 1.0 / (spread + _LEAST_SPREAD), 1.0)
+    depth = float(np.log1p(totals).mean())
+    return Levels(mean.astype(np.float32), scale.astype(np.float32), depth)
 
 
 def principal_axes(

@@ -15,7 +15,7 @@ from spatialformer_core.model import Checkpoint, ModelConfig, SpatialFormer, bui
 from spatialformer_core.trainer.batch import COOCCURRENCE, MASKED, PAIR, Task
 from spatialformer_core.trainer.lora import add_lora
 from spatialformer_core.trainer.losses import StepModule
-from spatialformer_core.trainer.niche import expression_scale, niche_values
+from spatialformer_core.trainer.niche import expression_levels, niche_values
 from spatialformer_core.trainer.recipe import TrainRecipe
 from spatialformer_core.trainer.sampling import Draw, cross_draw, single_draw, tower_draw
 from spatialformer_core.trainer.teacher import Teacher, taught_draw, with_hints
@@ -88,8 +88,11 @@ def prepare(recipe: TrainRecipe, corpus: Corpus, background: Background) -> tupl
         model = build(recipe.model.config(len(corpus.vocabulary), n_targets), recipe.seed)
         if background.start is not None:
             warm_start(model, corpus.vocabulary, background.start)
-    if model.expression is not None and recipe.continue_from is None:
-        model.expression.set_scale(torch.from_numpy(expression_scale(corpus)))
+    if model.paths and recipe.continue_from is None:
+        levels = expression_levels(corpus)
+        for path in model.paths:
+            path.set_scale(torch.from_numpy(levels.scale))
+            path.centre(torch.from_numpy(levels.mean), levels.depth)
     if background.gene_table is not None:
         model.embedding.set_gene_spatial(background.gene_table)
     if recipe.lora is not None:

@@ -35,10 +35,11 @@ def network(**changes):
     )
     model = build(config, seed=1)
     rng = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        # As after training: the blocks count, and rare genes have a large factor.
-        model.expression.gate.uniform_(-0.5, 0.5, generator=rng)
-        model.expression.set_scale(torch.rand(N_TOKENS, generator=rng) * 3 + 0.1)
+    # As after training: the blocks count, and rare genes have a large factor.
+    for path in model.paths:
+        path.set_scale(torch.rand(N_TOKENS, generator=rng) * 3 + 0.1)
+        if path.gate is not None:
+            path.gate.data.uniform_(-0.5, 0.5, generator=rng)
     return model.eval()
 
 
@@ -71,7 +72,8 @@ def test_the_sum_of_a_cell_is_what_adding_gene_by_gene_gives():
     with torch.no_grad():
         summed = model.expression.summed(batch)
         for place, k in enumerate(batch.order):
-            assert torch.allclose(summed[place].double(), naive_sum(model.expression, cells, k))
+            wanted = naive_sum(model.expression, cells, k)
+            assert torch.allclose(summed[place].double(), wanted, atol=1e-5)
 
 
 def test_the_path_and_the_gated_blocks_are_added():
@@ -83,10 +85,54 @@ def test_the_path_and_the_gated_blocks_are_added():
     with torch.no_grad():
         wanted = model.expression(batch) + model.expression.gate * bare.cls(batch)
         assert torch.allclose(model.cls(batch), wanted, atol=1e-6)
-        assert torch.allclose(model.hidden(batch)[batch.starts], model.cls(batch), atol=1e-6)
-        # Gene rows are the blocks' own.
-        rest = np.setdiff1d(np.arange(len(batch.tokens)), batch.starts.numpy())
-        assert torch.equal(model.hidden(batch)[rest], bare.hidden(batch)[rest])
+        hidden = model.hidden(batch)
+        assert torch.equal(hidden, bare.hidden(batch))
+        assert torch.allclose(model.states(hidden[batch.starts], batch), wanted, atol=1e-6)
+
+
+def branched(**changes):
+    return network(expression_members=2, expression_pair_hidden=5, niche_targets=3, **changes)
+
+
+def test_branches_stand_side_by_side_and_a_score_is_the_mean_of_their_logits():
+    model, cells = branched(), random_cells(6)
+    bare = build(preset_config("two-tower", "tiny", N_TOKENS, magnitude_bins=6), seed=1).eval()
+    own = model.state_dict()
+    bare.load_state_dict(
+        {k: own[k.replace("pair_head.", "pair_head.heads.0.")] for k in bare.state_dict()}
+    )
+    batch, head = model.collate(cells), model.pair_head
+    with torch.no_grad():
+        state = model.cls(batch)
+        parts = [bare.cls(batch), *(path(batch) for path in model.members)]
+        assert torch.allclose(state, torch.cat(parts, 1), atol=1e-6)
+        assert state.shape == (6, model.config.state_dim)
+        a, b = head.project(state[:3]), head.project(state[3:])
+        each = [
+            one(one.project(part[:3]), one.project(part[3:]))
+            for one, part in zip(head.heads, parts, strict=True)
+        ]
+        assert torch.allclose(head(a, b), torch.stack(each).mean(0), atol=1e-6)
+        assert torch.equal(head(a, b), head(b, a))
+        assert torch.allclose(head.grid(a, b).diagonal(), head(a, b), atol=1e-6)
+        assert head.features(a, b).shape == (3, 16 + 5 + 5)
+        assert model.niche_head(a).shape == (3, 9)
+
+
+def test_a_branch_of_untrained_blocks_takes_no_part():
+    whole, alone = branched(), branched(blocks_trained=False)
+    alone.load_state_dict(whole.state_dict())
+    cells = random_cells(6)
+    with torch.no_grad():
+        state = alone.cls(alone.collate(cells))
+        a, b = alone.pair_head.project(state[:3]), alone.pair_head.project(state[3:])
+        assert not state[:, :16].any()
+        assert not a[:, :16].any()
+        assert alone.pair_head.branch_logits(a, b).shape == (2, 3)
+        assert torch.equal(
+            alone.pair_head.branch_logits(a, b), whole.pair_head.branch_logits(a, b)[1:]
+        )
+        assert alone.niche_head(a).shape == (3, 6)
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
@@ -200,6 +246,7 @@ def test_a_model_of_single_cells_scores_no_pairs():
     [
         ({"architecture": "cross-encoder", "expression_width": 8}, "two-tower"),
         ({"blocks_trained": False}, "expression_width is needed"),
+        ({"expression_members": 2}, "want an expression_width"),
         ({"expression_width": 5000}, "less than or equal"),
     ],
 )
@@ -216,3 +263,18 @@ def test_impossible_configurations(changes, message):
 def test_a_scale_must_be_positive(bad):
     with pytest.raises(SpatialFormerError, match="positive numbers"):
         network().expression.set_scale(bad)
+
+
+def test_training_begins_with_the_average_cell_at_the_origin():
+    model = build(preset_config("two-tower", "tiny", N_TOKENS, expression_width=12), seed=1)
+    path, cells = model.expression, random_cells(50)
+    levels, depth = torch.zeros(N_TOKENS), 0.0
+    for k in range(50):
+        at = slice(cells.indptr[k], cells.indptr[k + 1])
+        total = int(cells.counts[at].sum())
+        levels[cells.tokens[at]] += torch.from_numpy(np.log1p(100 * cells.counts[at] / total)) / 50
+        depth += float(np.log1p(total)) / 50
+    path.centre(levels, depth)
+    with torch.no_grad():
+        summed = path.summed(model.eval().collate(cells))
+    assert summed.mean(0).abs().max() < 1e-5 < summed.abs().max()

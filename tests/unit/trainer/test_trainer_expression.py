@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.model import load_checkpoint
 from spatialformer_core.trainer import Background, TrainRecipe, fit
-from spatialformer_core.trainer.niche import expression_scale
+from spatialformer_core.trainer.niche import expression_levels
 from spatialformer_core.trainer.sampling import Distances, pairs_among
 
 REAL = Background(simulated=False)
@@ -48,7 +50,8 @@ def _threads():
 
 def test_the_scale_is_one_over_the_spread_of_the_training_cells(corpus):
     cells = corpus.cells(corpus.rows("train"))
-    found = expression_scale(corpus)
+    levels = expression_levels(corpus)
+    found = levels.scale
     dense = np.zeros((cells.n_cells, len(corpus.vocabulary)))
     for k in range(cells.n_cells):
         at = slice(cells.indptr[k], cells.indptr[k + 1])
@@ -56,6 +59,9 @@ def test_the_scale_is_one_over_the_spread_of_the_training_cells(corpus):
     seen = dense.any(axis=0)
     np.testing.assert_allclose(found[seen], 1 / (dense[:, seen].std(axis=0) + 0.01), rtol=1e-4)
     assert (found[~seen] == 1).all()
+    np.testing.assert_allclose(levels.mean, dense.mean(axis=0), atol=1e-6)
+    totals = [cells.counts[i:j].sum() for i, j in itertools.pairwise(cells.indptr)]
+    assert levels.depth == pytest.approx(np.log1p(totals).mean())
     assert 0 < seen.sum() < len(seen)
 
 
@@ -66,7 +72,7 @@ def test_two_stages(corpus, tmp_path):
     assert not first.config.cooccurrence_trained
     assert first.config.pair_trained
     assert float(first.model.expression.gate.abs().max()) == 0
-    assert np.allclose(first.model.expression.scale.numpy(), expression_scale(corpus))
+    assert np.allclose(first.model.expression.scale.numpy(), expression_levels(corpus).scale)
     assert "masked-token head" in (tmp_path / "first" / "MODEL_CARD.md").read_text()
 
     told = Background(simulated=False, start=first)
