@@ -11,6 +11,7 @@ from pages.ui import (
     colour_choice,
     composition,
     region_compare,
+    region_expression,
     rois,
     slide_cards,
     tissue_view,
@@ -69,6 +70,7 @@ def _composition(meta: SlideMeta, chosen: str) -> None:
     inside = services().composition(meta.slide_id, region.selector, groupby)
     whole = services().composition(meta.slide_id, None, groupby)
     composition.view(meta, region, inside, whole)
+    region_expression.panel(meta, region, groupby)
 
 
 @st.fragment

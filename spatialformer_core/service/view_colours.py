@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialformer_core import files
+from spatialformer_core.config import validate
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import JobQueue
 from spatialformer_core.service.cooccurrence import CELLS, FACTS, CooccurrenceSettings
@@ -122,7 +123,10 @@ def newest_cooccurrence(slide: Slide) -> tuple[Path, CooccurrenceSettings] | Non
     """Return the newest co-occurrence measured on a slide as it is now, with its settings."""
     found = []
     for facts in slide.user_folder.glob(f"cooccurrence/*/{FACTS}"):
-        settings = CooccurrenceSettings(**files.read_json(facts)["settings"])
+        try:
+            settings = validate(CooccurrenceSettings, files.read_json(facts)["settings"], "")
+        except (SpatialFormerError, KeyError, TypeError):
+            continue  # written by a version that measured something else
         # A folder of another version or of an older ingest has another name.
         if facts.parent == cooccurrence_folder(slide, settings) and files.is_complete(facts.parent):
             found.append((facts.stat().st_mtime_ns, facts.parent, settings))

@@ -106,6 +106,20 @@ def test_regions_are_joined_put_into_a_set_and_shown_as_one(services, root):
     cells = {metric.label: metric.value for metric in at.metric}["cells"]
     assert cells == str(2 * 6 * 6), "cells lie 10 um apart"
 
+    run(at.multiselect(key="region-genes-small").set_value(["GENE00", "GENE13"]))
+    table = next(t.value for t in at.dataframe if "mean_slide" in t.value)
+    slide = services.slide("small")
+    names_, codes = slide.group("cell_type").categories, np.asarray(slide.group("cell_type").codes)
+    x, y = np.asarray(slide.xy_um).T
+    here = ((x < 60) | ((x > 100) & (x < 160))) & (y < 60)
+    for row in table.itertuples():
+        of_type = codes == names_.index(row.group)
+        counts = slide.gene_column(row.gene)
+        assert row.mean_count == pytest.approx(counts[of_type & here].mean())
+        assert row.mean_slide == pytest.approx(counts[of_type].mean())
+        assert row.share_expressing == pytest.approx(100 * (counts[of_type & here] > 0).mean())
+    assert set(table["gene"]) == {"GENE00", "GENE13"}
+
 
 def test_two_regions_beside_each_other_without_a_p_value(services, root):
     at = open_tissue(root)
