@@ -43,6 +43,7 @@ def screen(  # noqa: PLR0913 - one parameter per option
     knockout_sets: options.KnockoutSets = None,
     radius_um: options.Radius = 30.0,
     far_from: options.FarFrom = "around",
+    counts: options.Counts = "cell",
     max_pairs_per_unit: options.MaxPairs = 400,
     min_support: options.MinSupport = 5,
     seed: options.Seed = 0,
@@ -68,6 +69,7 @@ def screen(  # noqa: PLR0913 - one parameter per option
     values |= {"control": control or ("none" if test == "published" else "subtract")}
     values |= {"radius_um": radius_um, "max_pairs_per_unit": max_pairs_per_unit, "seed": seed}
     values |= {"min_support": min_support, "null_runs": null_runs, "far_from": far_from}
+    values |= {"counts": counts}
     values |= {"null_checkpoint_id": null_checkpoint, "allow_simulated": allow_simulated}
     values |= {"ligand_receptor": _absolute(ligand_receptor), "liana": liana}
     values |= {"gene_set_files": [str(path.resolve()) for path in gene_set_files or ()]}

@@ -50,6 +50,10 @@ FarFrom = Annotated[
         "--far", help="Far pairs: around the near ones, or outside all regions (other zones too)."
     ),
 ]
+Counts = Annotated[
+    str,
+    typer.Option(help="Transcripts read: cell, eroded (1.5 um inside the outline) or nucleus."),
+]
 Radius = Annotated[float, typer.Option(help="Largest distance of near pairs.")]
 MaxPairs = Annotated[int, typer.Option(help="Near pairs used per unit.")]
 MinSupport = Annotated[int, typer.Option(help="Cell pairs of a unit that must carry both genes.")]

@@ -10,6 +10,10 @@ from spatialformer_core.perturbation.effects import Found
 from spatialformer_core.perturbation.request import ScreenRequest
 from spatialformer_core.perturbation.targets import Targets
 
+_COUNTED = {
+    "eroded": "Only transcripts at least {0:g} um inside the outline of their cell were counted.",
+    "nucleus": "Only transcripts over nuclei were counted.",
+}
 _CONTROL = {
     "subtract": "The effect of its control is subtracted from each: ",
     "beside": "Effects are reported as they are; those less their controls stand beside them: ",
@@ -34,6 +38,8 @@ def how_found(
             f"{request.seed}) at most {NEIGHBOURS} ranks away in the same cell, both genes of a "
             "pair having one."
         )
+    if request.counts != "cell":
+        sentences.append(_COUNTED[request.counts].format(request.erosion_um))
     if not targets.every_gene:
         sentences.append(f"Knocked out were {len(targets)} chosen genes and gene sets only.")
     return {

@@ -15,6 +15,7 @@ UnitKind = Literal["auto", "donor", "slide", "roi", "block"]
 ScreenMode = Literal["auto", "exact", "screened"]
 ControlUse = Literal["subtract", "beside", "none"]
 FarFrom = Literal["around", "outside"]
+Counted = Literal["cell", "eroded", "nucleus"]
 
 _Name = Annotated[str, Field(min_length=1, max_length=256)]
 _Genes = Annotated[tuple[_Name, ...], Field(min_length=1, max_length=4096)]
@@ -68,6 +69,11 @@ class ScreenRequest(FrozenModel):
     min_support
         Cell pairs (near and far together) that must carry both genes in a unit for that unit to
         support the gene pair. Decided on expression alone, before any effect is known.
+    counts
+        Which transcripts are read: all of a ``cell``, those at least ``erosion_um`` inside its
+        outline (``eroded``), or those over its ``nucleus``. The latter two see less spillover.
+    erosion_um
+        See ``counts``.
     allow_simulated
         Accept a checkpoint trained on simulated tissue for a real slide; every output is marked.
     versus_geojson, versus_roi_ids
@@ -110,6 +116,8 @@ class ScreenRequest(FrozenModel):
     seed: int = Field(default=0, ge=0)
     max_pairs_per_unit: int = Field(default=400, ge=MIN_PAIRS_PER_UNIT, le=20_000)
     min_support: int = Field(default=5, ge=1)
+    counts: Counted = "cell"
+    erosion_um: float = Field(default=1.5, gt=0, le=10)
     allow_simulated: bool = False
     versus_geojson: str | None = Field(default=None, max_length=8_000_000)
     versus_roi_ids: tuple[str, ...] = Field(default=(), max_length=4096)

@@ -21,6 +21,7 @@ from spatialformer_core.evaluation.splits import SplitCodes, SplitRecipe, split_
 from spatialformer_core.progress import Cancel, Progress, never, silent, staged
 from spatialformer_core.service.checkpoints import checkpoint_folder
 from spatialformer_core.service.training_cells import took_part, training_split
+from spatialformer_core.service.vocabularies import spelled_as
 from spatialformer_core.slides import SlideStore
 
 if TYPE_CHECKING:
@@ -148,10 +149,11 @@ def _model(
             fix="Choose a checkpoint trained on real tissue, or allow it knowingly; the report is "
             "then marked.",
         )
-    require_coverage(f"Checkpoint {loaded.name!r}", loaded.vocabulary, slide.genes)
-    ids = loaded.vocabulary.gene_ids(slide.genes)
+    mapping = spelled_as(slide, loaded.vocabulary)
+    require_coverage(f"Checkpoint {loaded.name!r}", loaded.vocabulary, mapping.names)
+    ids = loaded.vocabulary.gene_ids(mapping.names)
     meta = loaded.vocabulary.meta_ids(slide.meta.sample)
-    cells, _ = tokenise(slide.counts, ids, loaded.vocabulary, meta)
+    cells, _ = tokenise(mapping.counts(slide.counts), ids, loaded.vocabulary, meta)
     return loaded, make_scorer(loaded), cells
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spatialformer_core import files
-from spatialformer_core.arrays import BoolArray, LongArray
+from spatialformer_core.arrays import BoolArray, IntArray, LongArray
 from spatialformer_core.config import FrozenModel, validate
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.perturbation import (
@@ -29,6 +29,7 @@ from spatialformer_core.perturbation.facts import Architecture
 from spatialformer_core.perturbation.tissue import SpilloverCodes
 from spatialformer_core.progress import Cancel, Progress, check, never, silent, staged
 from spatialformer_core.service.checkpoints import checkpoint_folder
+from spatialformer_core.service.screen_counts import gene_columns, screen_counts
 from spatialformer_core.service.screen_regions import regions_of, versus_of
 from spatialformer_core.service.screen_result import (
     complete,
@@ -39,8 +40,9 @@ from spatialformer_core.service.screen_result import (
 )
 from spatialformer_core.service.spillover import read_flags
 from spatialformer_core.service.training_cells import exposure
+from spatialformer_core.service.vocabularies import known_genes
 from spatialformer_core.slides import SlideStore
-from spatialformer_core.vocabulary import Vocabulary, coverage
+from spatialformer_core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,7 +228,8 @@ def make_tissue(
             )
         code = groups.categories.index(name)
         chosen.append(np.asarray(slide.passes_qc) & (np.asarray(groups.codes) == code))
-    presence = _presence(slide, vocabulary, chosen[0] | chosen[1])
+    counts = screen_counts(slide, request)
+    presence = _presence(counts, gene_columns(slide, vocabulary), chosen[0] | chosen[1], vocabulary)
     known = np.diff(presence.indptr) > 0
     known_cells = exposure(slide, provenance)
     return Tissue(
@@ -236,7 +239,7 @@ def make_tissue(
         xy_um=np.asarray(slide.xy_um, np.float64),
         left=chosen[0] & known,
         right=chosen[1] & known,
-        depth=np.asarray(slide.n_transcripts, np.float64),
+        depth=np.asarray(counts.sum(axis=1), np.float64).ravel(),
         presence=presence,
         seen=None if known_cells is None else known_cells.seen,
         held_out=None if known_cells is None else known_cells.held_out,
@@ -246,19 +249,19 @@ def make_tissue(
     )
 
 
-def _presence(slide: Slide, vocabulary: Vocabulary, rows: BoolArray) -> Any:
+def _presence(counts: Any, column: IntArray, rows: BoolArray, vocabulary: Vocabulary) -> Any:
     """Return expressed genes by vocabulary column, for the given cells only."""
     from scipy import sparse
 
-    ids = vocabulary.gene_ids(slide.genes)
-    column = np.where(ids >= 0, ids - vocabulary.gene_offset, -1)
-    counts = slide.counts
     row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     target = column[counts.indices]
     kept = rows[row] & (target >= 0) & (np.asarray(counts.data) > 0)
     data = np.ones(int(kept.sum()), np.int32)
     shape = (counts.shape[0], len(vocabulary.genes))
-    return sparse.csr_matrix((data, (row[kept], target[kept])), shape=shape)
+    presence = sparse.csr_matrix((data, (row[kept], target[kept])), shape=shape)
+    # Two genes of the slide may be one of the vocabulary.
+    presence.data[:] = 1
+    return presence
 
 
 def _spillover(
@@ -268,7 +271,7 @@ def _spillover(
     flags = read_flags(slide, request.groupby)
     if flags is None:
         return None
-    column = vocabulary.gene_ids(slide.genes) - vocabulary.gene_offset
+    column = gene_columns(slide, vocabulary)
     known = column >= 0
     left, right = (np.zeros(len(vocabulary.genes), np.int8) for _ in range(2))
     left[column[known]] = flags[request.group_left][known]
@@ -286,7 +289,7 @@ def make_facts(
         simulated=bool(provenance.get("simulated", False)),
         genes=vocabulary.genes,
         gene_offset=vocabulary.gene_offset,
-        coverage=min(coverage(slide.genes, vocabulary).fraction for slide in slides),
+        coverage=min(known_genes(slide, vocabulary).fraction for slide in slides),
         fingerprint=vocabulary.fingerprint,
         architecture=_architecture(checkpoint),
         rates=_rates(slides[0].folder.parents[1], checkpoint),
@@ -318,7 +321,7 @@ def _cooccurring(
             rng = np.random.default_rng(0)
             rows = np.sort(rng.choice(rows, _COOCCURRENCE_CELLS, replace=False))
         left, right = _gene_pairs_of(slide, rows)
-        ids = vocabulary.gene_ids(slide.genes) - vocabulary.gene_offset
+        ids = gene_columns(slide, vocabulary)
         one, other = ids[left], ids[right]
         known = (one >= 0) & (other >= 0)
         ones = np.ones(int(known.sum()), np.int64)

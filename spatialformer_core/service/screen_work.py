@@ -14,6 +14,8 @@ from spatialformer_core.perturbation.effects import make_work, on_targets
 from spatialformer_core.perturbation.plan import make_plan
 from spatialformer_core.perturbation.shards import Work
 from spatialformer_core.progress import Cancel, check
+from spatialformer_core.service.screen_counts import screen_counts
+from spatialformer_core.service.vocabularies import spelled_as
 from spatialformer_core.slides import SlideStore
 
 if TYPE_CHECKING:
@@ -82,9 +84,11 @@ def prepare(
     for slide in slides:
         check(cancel)
         tissue = make_tissue(slide, loaded.vocabulary, request, loaded.provenance)
-        ids = loaded.vocabulary.gene_ids(slide.genes)
+        mapping = spelled_as(slide, loaded.vocabulary)
+        ids = loaded.vocabulary.gene_ids(mapping.names)
         meta = loaded.vocabulary.meta_ids(slide.meta.sample)
-        cells, _ = tokenise(slide.counts, ids, loaded.vocabulary, meta)
+        counts = mapping.counts(screen_counts(slide, request))
+        cells, _ = tokenise(counts, ids, loaded.vocabulary, meta)
         tissues.append(replace(tissue, cells=cells))
     device = _device(number)
     facts = make_facts(slides, loaded.vocabulary, checkpoint, loaded.provenance)

@@ -131,7 +131,7 @@ def measure_spillover(
     groups = slide.group(groupby)
     progress(0.0, 1.0, "Measuring how deep the transcripts lie")
     found = slide.transcripts_by_cell()
-    deep = _over_nuclei(slide, found) if in_nuclei else _inside(slide, found, settings.erosion_um)
+    deep = over_nuclei(slide, found) if in_nuclei else inside(slide, found, settings.erosion_um)
     check(cancel)
     progress(0.3, 1.0, "Comparing cells near and far from each gene's source")
     gene, n_genes = np.asarray(found.gene), len(slide.genes)
@@ -216,7 +216,14 @@ def _fresh_facts(slide: Slide, groupby: str) -> dict[str, Any] | None:
     return facts if is_fresh else None
 
 
-def _over_nuclei(slide: Slide, found: CellTranscripts) -> BoolArray:
+def over_nuclei(slide: Slide, found: CellTranscripts) -> BoolArray:
+    """Return which transcripts the source places over nuclei.
+
+    Raises
+    ------
+    SpatialFormerError
+        If it does not say.
+    """
     if found.overlaps_nucleus is None:
         raise SpatialFormerError(
             "The source does not say which transcripts lie over nuclei.",
@@ -226,7 +233,14 @@ def _over_nuclei(slide: Slide, found: CellTranscripts) -> BoolArray:
     return np.asarray(found.overlaps_nucleus)
 
 
-def _inside(slide: Slide, found: CellTranscripts, erosion_um: float) -> BoolArray:
+def inside(slide: Slide, found: CellTranscripts, erosion_um: float) -> BoolArray:
+    """Return which transcripts lie so deep inside the outline of their cell.
+
+    Raises
+    ------
+    SpatialFormerError
+        If the slide has no outlines.
+    """
     outlines = slide.polygons()
     if outlines is None:
         raise SpatialFormerError(

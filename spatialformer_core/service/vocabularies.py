@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,13 @@ from spatialformer_core.service.checkpoints import checkpoint_folder
 
 if TYPE_CHECKING:
     from spatialformer_core.slides import Slide
-    from spatialformer_core.vocabulary import CoverageReport, GeneNames, Vocabulary
+    from spatialformer_core.vocabulary import (
+        Coverage,
+        CoverageReport,
+        GeneMapping,
+        GeneNames,
+        Vocabulary,
+    )
 
 
 def find_vocabulary(home: Path, name: str) -> Vocabulary:
@@ -46,6 +53,29 @@ def slide_coverage(
 
     mapping = map_genes(slide.genes, vocabulary.genes, names, slide.gene_ids)
     return coverage_report(mapping, slide.counts[slide.passes_qc])
+
+
+@cache
+def _shipped() -> GeneNames:
+    return shipped_names()
+
+
+def spelled_as(slide: Slide, vocabulary: Vocabulary) -> GeneMapping:
+    """Return a slide's genes as a vocabulary spells them: by symbol or by Ensembl id."""
+    from spatialformer_core.vocabulary import map_genes
+
+    return map_genes(slide.genes, vocabulary.genes, _shipped(), slide.gene_ids)
+
+
+def known_genes(slide: Slide, vocabulary: Vocabulary) -> Coverage:
+    """Return how much of a slide's panel a vocabulary knows, by whatever name."""
+    from spatialformer_core.vocabulary import Coverage
+
+    mapping = spelled_as(slide, vocabulary)
+    unknown = mapping.of("unknown")
+    missing = frozenset(unknown)
+    known = tuple(gene for gene in mapping.genes if gene not in missing)
+    return Coverage(known, unknown, len(known) / max(1, len(mapping.genes)))
 
 
 def shipped_names(*, ignore_case: bool = False) -> GeneNames:
