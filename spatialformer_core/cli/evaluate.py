@@ -10,6 +10,10 @@ import typer
 from spatialformer_core.cli.gene_pairs import evaluate_gene_pairs
 from spatialformer_core.cli.output import AsJson, emit_json, say, terminal_progress
 from spatialformer_core.cli.science import OutFolder
+from spatialformer_core.cli.screen_suite import evaluate_screen
+from spatialformer_core.errors import SpatialFormerError
+
+_SEEDS = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -18,10 +22,12 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(  # noqa: PLR0913 - one parameter per option
-    suite: Annotated[str, typer.Argument(help="colocalisation or genepairs")],
+    suite: Annotated[str, typer.Argument(help="colocalisation, genepairs or screen")],
     *,
-    slide: Annotated[str, typer.Option(help="Slide id.")],
     out: OutFolder,
+    slide: Annotated[
+        str | None, typer.Option(help="Slide id; screen simulates its own tissues.")
+    ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Id or folder; without, the baselines alone.")
     ] = None,
@@ -43,16 +49,27 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         int, typer.Option(help="Pairs for the baseline of plain towers; 0 leaves it out.")
     ] = 1_000_000,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Number of seeds; of genepairs, null groups of each kind.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of seeds; of genepairs, null groups of each kind; of screen, planted "
+            "tissues (10).",
+        ),
+    ] = None,
+    nulls: Annotated[int, typer.Option(min=0, help="Null tissues of screen.")] = 20,
     allow_simulated: Annotated[
         bool, typer.Option("--allow-simulated", help="Marks the report.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a benchmark suite: the checkpoint beside baselines fitted in the same run."""
+    if suite == "screen":
+        evaluate_screen(checkpoint, seeds, nulls, out, as_json=as_json)
+        return
+    if slide is None:
+        raise SpatialFormerError(f"The suite {suite!r} needs a slide.", fix="Add --slide ID.")
     if suite == "genepairs":
-        evaluate_gene_pairs(slide, groupby, seeds, out, as_json=as_json)
+        evaluate_gene_pairs(slide, groupby, seeds or _SEEDS, out, as_json=as_json)
         return
     given = {"radii_um": radius_um, "negatives": negatives}
     settings = {
@@ -60,7 +77,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         "n_queries": queries,
         "n_train_pairs": train_pairs,
         "tower_pairs": tower_pairs,
-        "seeds": list(range(seeds)),
+        "seeds": list(range(seeds or _SEEDS)),
         **{name: value for name, value in given.items() if value},
     }
     values = {"suite": suite, "slide_id": slide, "groupby": groupby, "settings": settings}
