@@ -7,6 +7,8 @@ import { h } from './dom.js';
 const BLINK_MS = 650;
 const STEP = 0.02;
 const ORDER = ['off', 'swipe', 'blink'];
+/** Always the same list: another one would make deck build all tiles anew at each frame. */
+const WHOLE = [];
 
 const BLOCK = 'layout(std140) uniform curtainUniforms {\n  float edge;\n  float side;\n} curtain;\n';
 const curtain = { name: 'curtain', fs: BLOCK, uniformTypes: { edge: 'f32', side: 'f32' } };
@@ -66,8 +68,8 @@ export class AlignmentCheck {
 
   /** What is drawn now: {image, cells}: shown or not; {left, right}: what image and cells are cut by. */
   get layers() {
-    if (this.mode === 'blink') return { image: this.showsImage, cells: !this.showsImage, left: [], right: [] };
-    return { image: true, cells: true, ...(this.mode === 'swipe' ? { left: this.left, right: this.right } : { left: [], right: [] }) };
+    if (this.mode === 'blink') return { image: this.showsImage, cells: !this.showsImage, left: WHOLE, right: WHOLE };
+    return { image: true, cells: true, ...(this.mode === 'swipe' ? { left: this.left, right: this.right } : { left: WHOLE, right: WHOLE }) };
   }
 
   place(share) {

@@ -63,7 +63,7 @@ export function imageLayer({ net, image, channel, opacity, look, onProblem, tile
         parameters: look ? ADDITIVE : {},
       });
     },
-    updateTriggers: { renderSubLayers: [look, extensions] },
+    updateTriggers: { renderSubLayers: [look, extensions, affine.join()] },
   });
 }
 
