@@ -121,7 +121,8 @@ def _freeze_blocks(model: SpatialFormer) -> None:
         model.expression.gate.requires_grad_(requires_grad=False)
     for head in (model.pair_head, model.niche_head):
         if isinstance(head, BranchedPairHead | BranchedNicheHead):
-            head.heads[0].requires_grad_(requires_grad=False)
+            of_blocks = next(iter(head.heads))
+            of_blocks.requires_grad_(requires_grad=False)
 
 
 def _full(logits: Tensor) -> Tensor:

@@ -17,7 +17,13 @@ from spatialformer_core.trainer.lora import add_lora
 from spatialformer_core.trainer.losses import StepModule
 from spatialformer_core.trainer.niche import expression_levels, niche_values
 from spatialformer_core.trainer.recipe import TrainRecipe
-from spatialformer_core.trainer.sampling import Draw, cross_draw, single_draw, tower_draw
+from spatialformer_core.trainer.sampling import (
+    Draw,
+    cross_draw,
+    shuffled_draw,
+    single_draw,
+    tower_draw,
+)
 from spatialformer_core.trainer.teacher import Teacher, taught_draw, with_hints
 from spatialformer_core.trainer.warm import warm_start
 
@@ -129,7 +135,8 @@ def _draw(recipe: TrainRecipe, corpus: Corpus) -> Draw:
     if not recipe.objectives.pair:
         return single_draw(corpus, recipe)
     towers = recipe.model.architecture == "two-tower"
-    return tower_draw(corpus, recipe) if towers else cross_draw(corpus, recipe)
+    draw = tower_draw(corpus, recipe) if towers else cross_draw(corpus, recipe)
+    return shuffled_draw(draw, recipe.seed) if recipe.pairs.shuffled else draw
 
 
 def _check_start(recipe: TrainRecipe, background: Background) -> None:

@@ -35,11 +35,19 @@ class PairRecipe(FrozenModel):
     hard_per_positive
         Most hard negatives per neighbour pair that a step of two towers takes of those among its
         cells; 0 takes all, which large steps pay for in their pair head.
+    even
+        Whether every cell of a two-tower step counts the same, as it does where each query cell
+        brings one pair, instead of by how many pairs it has.
+    shuffled
+        A null model: the labels of a step's pairs are dealt out among them at random, so that
+        nothing about pairs can be learnt. What a screen finds with it is no finding.
     """
 
     hard_um: tuple[float, float] = (80.0, 150.0)
     hard_share: float = Field(default=0.5, ge=0, le=1)
     hard_per_positive: int = Field(default=0, ge=0)
+    even: bool = False
+    shuffled: bool = False
 
 
 class NicheRecipe(FrozenModel):

@@ -7,7 +7,7 @@ taken up anywhere, by any number of processes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -19,6 +19,7 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.trainer.recipe import TrainRecipe
 
 _EASY_PER_POSITIVE = 2
+_SHUFFLE_STREAM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,22 @@ def pair_weights(kinds: LongArray, hard_share: float) -> FloatArray:
     return weight
 
 
+def even_weights(pairs: LongArray, kinds: LongArray, hard_share: float, n_cells: int) -> FloatArray:
+    """Weigh pairs as `pair_weights` does, every cell the same within a kind.
+
+    A pair counts for either of its cells by one over the number of that cell's pairs of the kind.
+    Without this a cell counts by how many pairs it has: dense tissue by the square of its density.
+    """
+    weight = np.zeros(len(kinds))
+    for kind in np.unique(kinds):
+        here = np.flatnonzero(kinds == kind)
+        number = np.bincount(pairs[here].ravel(), minlength=n_cells)
+        weight[here] = (1.0 / number[pairs[here]]).sum(axis=1)
+        weight[here] *= len(here) / weight[here].sum()
+    even: FloatArray = (weight * pair_weights(kinds, hard_share)).astype(np.float32)
+    return even
+
+
 def tower_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:
     """Return the draw of a two-tower run.
 
@@ -140,6 +157,8 @@ def tower_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:
         pair, kind = np.concatenate(pairs), np.concatenate(kinds)
         label = (kind == POSITIVE).astype(np.float32)
         weight = pair_weights(kind, recipe.pairs.hard_share)
+        if recipe.pairs.even:
+            weight = even_weights(pair, kind, recipe.pairs.hard_share, len(rows))
         return StepCells(rows, pair[:, 0], pair[:, 1], label, weight)
 
     return draw
@@ -172,6 +191,17 @@ def cross_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:
         return StepCells(np.concatenate([left, right]), place, place + n, label, weight)
 
     return draw
+
+
+def shuffled_draw(draw: Draw, seed: int) -> Draw:
+    """Return a draw whose labels, with their weights, are dealt out among its pairs at random."""
+
+    def shuffled(number: int) -> StepCells:
+        cells = draw(number)
+        order = np.random.default_rng((seed, number, _SHUFFLE_STREAM)).permutation(len(cells.label))
+        return replace(cells, label=cells.label[order], weight=cells.weight[order])
+
+    return shuffled
 
 
 def single_draw(corpus: Corpus, recipe: TrainRecipe) -> Draw:

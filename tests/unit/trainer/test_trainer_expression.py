@@ -12,7 +12,7 @@ from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.model import load_checkpoint
 from spatialformer_core.trainer import Background, TrainRecipe, fit
 from spatialformer_core.trainer.niche import expression_levels
-from spatialformer_core.trainer.sampling import Distances, pairs_among
+from spatialformer_core.trainer.sampling import Distances, even_weights, pairs_among
 
 REAL = Background(simulated=False)
 CLEAN = {"mask_fraction": 0, "cooccurrence": False, "niche": {"components": 2}}
@@ -90,6 +90,29 @@ def test_two_stages(corpus, tmp_path):
     assert "expression.scale" not in moved
 
 
+def test_branches_beside_blocks_that_were_trained_before(corpus, tmp_path):
+    """Blocks keep what they and their heads learnt; the paths learn beside them, then all do."""
+    plain = {"architecture": "two-tower", "preset": "tiny", "changes": {"dropout": 0.0}}
+    blocks = load_checkpoint(fit(recipe(model=plain), corpus, tmp_path / "blocks", REAL))
+    changes = {**ALONE, "expression_members": 2, "expression_pair_hidden": 7}
+    told = Background(simulated=False, start=blocks)
+    model = {**plain, "changes": changes}
+    begun = recipe(model=model, warm_start="blocks")
+    first = load_checkpoint(fit(begun, corpus, tmp_path / "first", told))
+    old, new = blocks.model.state_dict(), first.model.state_dict()
+    for name, value in old.items():
+        renamed = name.replace("pair_head.", "pair_head.heads.0.")
+        renamed = renamed.replace("niche_head.", "niche_head.heads.0.")
+        assert torch.equal(new[renamed], value), name
+    again = load_checkpoint(fit(begun, corpus, tmp_path / "again", told))
+    assert again.id == first.id
+    last = beside({"blocks_trained": True})
+    out = fit(last, corpus, tmp_path / "last", Background(simulated=False, start=first))
+    joined = load_checkpoint(out).model.state_dict()
+    for part in ("pair_head.heads.0.", "pair_head.heads.2.", "members.1.", "blocks.0."):
+        assert any(not torch.equal(joined[k], new[k]) for k in new if k.startswith(part)), part
+
+
 def test_the_first_stage_leaves_the_blocks_as_they_came(corpus, tmp_path):
     one = load_checkpoint(fit(recipe(steps=1), corpus, tmp_path / "one", REAL))
     five = load_checkpoint(fit(recipe(), corpus, tmp_path / "five", REAL))
@@ -131,3 +154,16 @@ def test_hard_pairs_can_be_capped():
     assert apart.min() >= 80
     assert apart.max() <= 150
     assert len(np.unique(some[capped == 2], axis=0)) == (capped == 2).sum()
+
+
+def test_even_weights_let_every_cell_count_the_same():
+    # Cell 0 has three near pairs, cells 1 to 3 one each; one hard pair, two easy ones.
+    pairs = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [0, 4], [3, 4]])
+    kinds = np.array([0, 0, 0, 2, 1, 1])
+    weight = even_weights(pairs, kinds, 0.5, 5)
+    assert weight.sum() == pytest.approx(1)
+    np.testing.assert_allclose(weight, [1 / 6, 1 / 6, 1 / 6, 1 / 4, 1 / 8, 1 / 8], rtol=1e-6)
+    # A pair of its own weighs as much as the three of a crowd together.
+    apart = np.array([[0, 1], [0, 2], [1, 2], [3, 4]])
+    weight = even_weights(apart, np.zeros(4, np.int64), 0.5, 5)
+    np.testing.assert_allclose(weight, [0.2, 0.2, 0.2, 0.4], rtol=1e-6)
