@@ -84,8 +84,9 @@ def _suggestions(meta: SlideMeta, found: cell_types.TypesView) -> pd.DataFrame |
         max_upload_size=_TABLE_MB,
         key=f"types-table-{meta.slide_id}",
     )
+    table = None
     if file is None:
-        return None
+        return table
     with errors_shown():
         text = file.getvalue().decode("utf-8", "replace")
         table, unknown = type_suggestions.suggest_types(found, text)
@@ -94,8 +95,7 @@ def _suggestions(meta: SlideMeta, found: cell_types.TypesView) -> pd.DataFrame |
                 f"{plural(len(unknown), 'marker gene')} not on the panel, left out: "
                 f"{', '.join(unknown[:12])}{' …' if len(unknown) > 12 else ''}."
             )
-        return table
-    return None
+    return table
 
 
 def names_table(

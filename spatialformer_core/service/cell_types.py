@@ -120,7 +120,7 @@ def newest_types(
             continue
         found = types_result(services.queue.result(job.id, owner))
         # A grouping of the same name may be another one by now.
-        if (found.facts["groupby"], found.facts["digest"]) == (groupby, digest):
+        if (found.facts["groupby"], found.facts.get("digest")) == (groupby, digest):
             return found
     return None
 

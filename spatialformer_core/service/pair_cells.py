@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from spatialformer_core.slides import Slide, SlideStore
     from spatialformer_core.stats import CellUnits
 
-_MAP_PX = 720
+_MAP_PX = 560
 TOGETHER, LEFT, RIGHT = "together", "copies_left", "copies_right"
 """Columns of a pair's cells that can be drawn on the map."""
 
@@ -172,5 +172,4 @@ def _units(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unit_words(units: CellUnits) -> str:
-    size = f" of {units.block_um:.0f} um" if units.block_um else ""
-    return f"{units.kind}{size}"
+    return f"blocks of {units.block_um:,.0f} µm" if units.block_um else f"{units.kind}s"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spatialformer_core.arrays import BoolArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service.palette import UNASSIGNED, group_colours
 
@@ -24,6 +25,7 @@ _RAMP = ("#E9CF86", "#DB7A55", "#A3306B", "#3C1B66")
 _NONE = "#D5DBDE"
 
 _RADIUS_PX = (0.8, 7.0)
+_RAISED_PX = 2.5
 _FAINT = 0.3
 Rgb = NDArray[np.uint8]
 
@@ -80,9 +82,9 @@ def value_picture(
     Parameters
     ----------
     values
-        Not negative, shape ``(n_cells,)``; 0 is drawn as none.
+        Not negative, shape ``(n_cells,)``; 0 is drawn as none, anything above it larger.
     """
-    return _drawn(slide, *_by_value(values), longest_px, clear=True)
+    return _drawn(slide, *_by_value(values), longest_px, raised=values > 0)
 
 
 def _drawn(
@@ -92,8 +94,9 @@ def _drawn(
     legend: tuple[tuple[str, str], ...],
     longest_px: int,
     *,
-    clear: bool = False,
+    raised: BoolArray | None = None,
 ) -> CellPicture:
+    """Draw the cells; with some that are raised above the others the ground is clear."""
     failing = ~np.asarray(slide.passes_qc, np.bool_)
     colours[failing] = np.rint(255 - _FAINT * (255 - colours[failing].astype(np.float64)))
     x0, y0, x1, y1 = slide.meta.bounds_um
@@ -104,11 +107,15 @@ def _drawn(
     at = np.rint((xy_um - (x0, y0)) / um_per_px).astype(np.int64) + _MARGIN_PX
     for dy, dx in _disc(_radius_um(slide) / um_per_px):
         canvas[at[:, 1] + dy, at[:, 0] + dx] = colours[order]
+    if raised is not None:
+        above, drawn = at[raised[order]], colours[order[raised[order]]]
+        for dy, dx in _disc(_RAISED_PX):
+            canvas[above[:, 1] + dy, above[:, 0] + dx] = drawn
     # A pixel's value belongs to its centre, a picture's edge lies half a pixel further out.
     edge_um = (_MARGIN_PX + 0.5) * um_per_px
     height_um, width_um = (n * um_per_px for n in canvas.shape[:2])
     left, top = x0 - edge_um, y0 - edge_um
-    if clear:
+    if raised is not None:
         seen = np.where((canvas == 255).all(axis=2), 0, 255).astype(np.uint8)
         canvas = np.dstack([canvas, seen])
     return CellPicture(_png(canvas), (left, top, left + width_um, top + height_um), legend)
@@ -151,7 +158,7 @@ def _by_value(
     high = max(1.0, float(np.percentile(present, 99.5))) if len(present) else 1.0
     colours = _ramp(values / high)
     colours[values == 0] = _rgb(_NONE)
-    legend = (("none", _NONE), ("few", _RAMP[0]), (f"{high:g} or more", _RAMP[-1]))
+    legend = (("none", _NONE), ("few", _RAMP[0]), (f"{np.ceil(high):g} or more", _RAMP[-1]))
     return colours, np.argsort(values, kind="stable"), legend
 
 

@@ -103,3 +103,24 @@ def test_a_colour_that_is_none_is_refused(services):
     for colour in ("pair:GENE0", "value:xy", "result:nope/cluster", "what"):
         with pytest.raises(SpatialFormerError):
             cell_picture(services.slide("tiny"), colour)
+
+
+def test_values_are_drawn_above_the_others_on_a_clear_ground(services):
+    import imagecodecs
+    import numpy as np
+
+    from spatialformer_core.service.picture import value_picture
+
+    slide = services.slide("tiny")
+    values = np.zeros(slide.meta.n_cells)
+    values[[23, 37]] = 1
+    found = value_picture(slide, values, 400)
+    pixels = imagecodecs.png_decode(found.png)
+    x0, y0, x1, _ = found.bounds_um
+    step = (x1 - x0) / pixels.shape[1]
+    at = ((np.asarray(slide.xy_um) - (x0, y0)) / step).astype(int)
+    assert pixels[0, 0, 3] == 0
+    assert (pixels[at[:, 1], at[:, 0], 3] == 255).all()
+    dark = pixels[at[:, 1], at[:, 0], :3].sum(axis=1) < 300
+    assert np.flatnonzero(dark).tolist() == [23, 37]
+    assert found.legend[-1][0] == "1 or more"
