@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from spatialformer_core.arrays import CellTokens
+from spatialformer_core.arrays import CellTokens, DoubleArray
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.perturbation import Region, Tissue
 from spatialformer_core.progress import Cancel, Progress, never, silent
@@ -109,8 +109,6 @@ def as_tissue(slide: SimulatedSlide, counts: Any, vocabulary: Vocabulary) -> Tis
     depth = np.asarray(counts.sum(axis=1), np.float64).ravel()
     limits = QcThresholds()
     kept = (depth >= limits.min_transcripts) & (np.diff(counts.indptr) >= limits.min_genes)
-    side = slide.tissue.side_um
-    rois = parse_rois(json.dumps(granuloma_rois(slide)), "suite", (0.0, 0.0, side, side))
     return Tissue(
         slide_id=f"simulated {slide.settings.seed}",
         donor=slide.settings.donor,
@@ -121,9 +119,22 @@ def as_tissue(slide: SimulatedSlide, counts: Any, vocabulary: Vocabulary) -> Tis
         depth=depth,
         presence=_presence(cells, vocabulary),
         seen=np.zeros(slide.n_cells, np.bool_),
-        regions=tuple(Region(r.name, r.unit, select_cells(xy_um, r.polygon)) for r in rois),
+        regions=_granulomas(slide, xy_um),
         cells=cells,
     )
+
+
+def _granulomas(slide: SimulatedSlide, xy_um: DoubleArray) -> tuple[Region, ...]:
+    """Return one region per granuloma; a cell between two that touch is the first one's."""
+    side = slide.tissue.side_um
+    rois = parse_rois(json.dumps(granuloma_rois(slide)), "suite", (0.0, 0.0, side, side))
+    taken = np.zeros(len(xy_um), np.bool_)
+    regions = []
+    for roi in rois:
+        inside = select_cells(xy_um, roi.polygon) & ~taken
+        taken |= inside
+        regions.append(Region(roi.name, roi.unit, inside))
+    return tuple(regions)
 
 
 def _presence(cells: CellTokens, vocabulary: Vocabulary) -> Any:

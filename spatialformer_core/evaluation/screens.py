@@ -99,10 +99,10 @@ class ScreenSuiteSettings(FrozenModel):
     seeds: int = Field(default=10, ge=1, le=1000)
     nulls: int = Field(default=20, ge=0, le=1000)
     unplanted: int = Field(default=5, ge=0, le=1000)
-    cells: int = Field(default=8_000, ge=1_000, le=200_000)
+    cells: int = Field(default=6_000, ge=1_000, le=200_000)
     granulomas: int = Field(default=12, ge=6, le=200)
-    background: int = Field(default=40, ge=0, le=400)
-    max_pairs_per_unit: int = Field(default=150, ge=10, le=20_000)
+    background: int = Field(default=30, ge=0, le=400)
+    max_pairs_per_unit: int = Field(default=80, ge=10, le=20_000)
     control: Literal["beside", "none"] = "beside"
     far_from: FarFrom = "around"
 

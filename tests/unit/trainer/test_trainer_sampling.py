@@ -12,6 +12,7 @@ from spatialformer_core.trainer.sampling import (
     cross_draw,
     pair_weights,
     pairs_among,
+    shuffled_draw,
     tower_draw,
 )
 
@@ -89,3 +90,20 @@ def test_either_cell_of_a_pair_comes_first(corpus):
     # The four pairs of a group share their anchor; unswapped it would always be on the left.
     groups = drawn.rows[:n].reshape(-1, 4)
     assert 0 < (groups == groups[:, :1]).all(1).mean() < 0.5
+
+
+def test_shuffled_labels_say_nothing_of_distance_and_keep_their_number_and_weight(corpus):
+    own = recipe("two-tower", seeds_per_step=60)
+    draw = tower_draw(corpus, own)
+    shuffled = shuffled_draw(draw, own.seed)
+    before, after = draw(1), shuffled(1)
+    np.testing.assert_array_equal(before.left, after.left)
+    assert sorted(zip(before.label, before.weight, strict=True)) == sorted(
+        zip(after.label, after.weight, strict=True)
+    )
+    again = shuffled(1)
+    np.testing.assert_array_equal(after.label, again.label)
+    # Labels agree as often as chance has it.
+    share = before.label.mean()
+    chance = share**2 + (1 - share) ** 2
+    assert abs((before.label == after.label).mean() - chance) < 0.06
