@@ -31,6 +31,10 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     checkpoint: Annotated[
         str | None, typer.Option(help="Id or folder; without, the baselines alone.")
     ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="A further checkpoint on the same pairs; may be repeated."),
+    ] = None,
     groupby: Annotated[
         str | None, typer.Option(help="Cell types; without, the slide's default grouping.")
     ] = None,
@@ -81,14 +85,16 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         **{name: value for name, value in given.items() if value},
     }
     values = {"suite": suite, "slide_id": slide, "groupby": groupby, "settings": settings}
-    report = _run({**values, "allow_simulated": allow_simulated}, checkpoint, out)
+    report = _run({**values, "allow_simulated": allow_simulated}, (checkpoint, also or []), out)
     if as_json:
         emit_json({"out": str(out), **report})
     else:
         say((out / "report.md").read_text("utf-8"))
 
 
-def _run(values: dict[str, Any], checkpoint: str | None, out: Path) -> dict[str, Any]:
+def _run(
+    values: dict[str, Any], checkpoints: tuple[str | None, list[str]], out: Path
+) -> dict[str, Any]:
     """Run a suite into a folder; return its report."""
     from spatialformer_core import files
     from spatialformer_core.config import validate
@@ -97,10 +103,13 @@ def _run(values: dict[str, Any], checkpoint: str | None, out: Path) -> dict[str,
     from spatialformer_core.service.evaluate import EvaluationRequest, run_evaluation
 
     services = open_services()
+    checkpoint, also = checkpoints
+    others = [find_checkpoint(services.home, one) for one in also]
     folder = None if checkpoint is None else find_checkpoint(services.home, checkpoint)
     values["checkpoint_id"] = None if folder is None else folder.name
+    values["also"] = [one.name for one in others]
     request = validate(EvaluationRequest, values, "evaluate")
     with files.atomic_directory(out) as partial:
         return run_evaluation(
-            services.store, request, folder, partial, progress=terminal_progress()
+            services.store, request, folder, partial, others=others, progress=terminal_progress()
         )

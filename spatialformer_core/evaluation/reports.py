@@ -70,9 +70,16 @@ def _differences(report: dict[str, Any], radius_um: float, negatives: str) -> li
     ]
     if not rows:
         return []
-    lines = ["| ahead of | AUROC difference on the same pairs (95 %) |", "|---|---|"]
-    lines += [f"| {row['against']} | {_cell(row, '+.3f')} |" for row in rows]
-    return [*lines, ""]
+    owners = list(dict.fromkeys(row["method"] for row in rows))
+    lines = []
+    for own in owners:
+        ahead = "ahead of" if len(owners) == 1 else f"{own} ahead of"
+        lines += [f"| {ahead} | AUROC difference on the same pairs (95 %) |", "|---|---|"]
+        lines += [
+            f"| {row['against']} | {_cell(row, '+.3f')} |" for row in rows if row["method"] == own
+        ]
+        lines.append("")
+    return lines
 
 
 def figure(report: dict[str, Any]) -> bytes:

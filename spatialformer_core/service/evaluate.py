@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +45,10 @@ class EvaluationRequest(FrozenModel):
         The slide.
     checkpoint_id
         The model; None runs the baselines alone.
+    also
+        Further models that are asked the same pairs in the same run, such as other seeds of the
+        training; of the same vocabulary and with the same cells held out. Methods
+        ``spatialformer:NAME``.
     groupby
         Grouping that gives the cell types; None takes the slide's default.
     settings
@@ -58,6 +63,7 @@ class EvaluationRequest(FrozenModel):
     suite: Literal["colocalisation"] = "colocalisation"
     slide_id: str = Field(min_length=1, max_length=128)
     checkpoint_id: str | None = Field(default=None, max_length=256)
+    also: tuple[str, ...] = Field(default=(), max_length=16)
     groupby: str | None = Field(default=None, max_length=128)
     settings: ColocalisationSettings = ColocalisationSettings()
     split: SplitRecipe = SplitRecipe()
@@ -69,7 +75,9 @@ def run_evaluate_job(params: dict[str, Any], out: Path, progress: Progress, canc
     request = validate(EvaluationRequest, params, "evaluate")
     home = files.home()
     folder = checkpoint_folder(home, request.checkpoint_id) if request.checkpoint_id else None
-    run_evaluation(SlideStore(home), request, folder, out, progress=progress, cancel=cancel)
+    others = tuple(checkpoint_folder(home, name) for name in request.also)
+    store = SlideStore(home)
+    run_evaluation(store, request, folder, out, others=others, progress=progress, cancel=cancel)
 
 
 def run_evaluation(
@@ -78,6 +86,7 @@ def run_evaluation(
     checkpoint: Path | None,
     out: Path,
     *,
+    others: Sequence[Path] = (),
     progress: Progress = silent,
     cancel: Cancel = never,
 ) -> dict[str, Any]:
@@ -93,6 +102,8 @@ def run_evaluation(
         Checkpoint folder; None runs the baselines alone.
     out
         Where ``report.json``, ``report.md`` and ``report.svg`` go.
+    others
+        Folders of further checkpoints, asked the same.
 
     Returns
     -------
@@ -115,6 +126,8 @@ def run_evaluation(
     if checkpoint is not None:
         loaded, scorer, cells = _model(slide, checkpoint, request)
         scorers = {METHOD: scorer}
+        for folder in others:
+            scorers |= _beside(slide, loaded, folder, request)
     settings = request.settings
     if types is None and "matched" in settings.negatives:
         kinds = tuple(kind for kind in settings.negatives if kind != "matched")
@@ -155,6 +168,21 @@ def _model(
     meta = loaded.vocabulary.meta_ids(slide.meta.sample)
     cells, _ = tokenise(mapping.counts(slide.counts), ids, loaded.vocabulary, meta)
     return loaded, make_scorer(loaded), cells
+
+
+def _beside(
+    slide: Slide, first: Checkpoint, folder: Path, request: EvaluationRequest
+) -> dict[str, PairScorer]:
+    """Return a further model by its method name; it must be asked exactly the same."""
+    other, scorer, _ = _model(slide, folder, request)
+    same = first.vocabulary.fingerprint == other.vocabulary.fingerprint
+    if not same or not np.array_equal(_split(slide, first, request), _split(slide, other, request)):
+        raise SpatialFormerError(
+            f"Checkpoint {other.name!r} has another vocabulary or other held-out cells than "
+            f"{first.name!r}.",
+            fix="Evaluate it in a run of its own.",
+        )
+    return {f"{METHOD}:{other.name}": scorer}
 
 
 def _split(slide: Slide, loaded: Checkpoint | None, request: EvaluationRequest) -> SplitCodes:

@@ -284,6 +284,17 @@ def test_an_evaluation_uses_the_blocks_that_training_left_out(store, tmp_path):
     counted = report["provenance"]["cells_per_split_code"]
     assert counted["2"] == int(np.sum(codes == TEST))
     assert (tmp_path / "report.md").is_file()
+    # The same weights under another name, asked in the same run: the same answers.
+    again = tmp_path / "again"
+    shutil.copytree(folder, again)
+    (tmp_path / "two").mkdir()
+    report = run_evaluation(store, wanted, folder, tmp_path / "two", others=(again,))
+    values = {row["method"]: row["value"] for row in report["rows"] if row["metric"] == "auroc"}
+    assert values["spatialformer"] == values["spatialformer:again"]
+    ahead = {(row["method"], row["against"]): row["value"] for row in report["differences"]}
+    assert ahead["spatialformer:again", "spatialformer"] == 0
+    text = (tmp_path / "two" / "report.md").read_text()
+    assert "| spatialformer:again ahead of |" in text
 
 
 def test_an_evaluation_without_a_model_is_a_job_of_baselines(store, tmp_path):
