@@ -54,7 +54,7 @@ browser: dev chromium
 	$(VENV)/bin/pytest -m "browser and not slow"
 
 bench: dev
-	$(VENV)/bin/spatialformer bench --stage data
+	for stage in data model screen app; do $(VENV)/bin/spatialformer bench --stage $$stage || exit 1; done
 
 viewer:
 	cd pages/ui/viewer && npm ci --ignore-scripts --no-audit --no-fund && npm run build

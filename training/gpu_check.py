@@ -21,9 +21,11 @@ import torch
 from spatialformer_core import files
 from spatialformer_core.arrays import CellTokens
 from spatialformer_core.bench import inputs
+from spatialformer_core.bench.pace import Pace, pace_of
 from spatialformer_core.corpus import Corpus, CorpusSlide, build_corpus
 from spatialformer_core.errors import Cancelled
 from spatialformer_core.inference import scorer_of
+from spatialformer_core.inference.embed import gene_means, pair_states
 from spatialformer_core.model import (
     ModelConfig,
     SpatialFormer,
@@ -34,7 +36,6 @@ from spatialformer_core.model import (
 from spatialformer_core.model.config import Architecture
 from spatialformer_core.perturbation.engine import exact_effects
 from spatialformer_core.trainer import Background, TrainRecipe, fit
-from spatialformer_core.trainer.throughput import flops_per_token
 from spatialformer_core.vocabulary import build_vocabulary, tokenise
 
 AGREEMENT = 1e-4
@@ -97,8 +98,10 @@ def agreement(settings: Settings, slide: CorpusSlide, architecture: Architecture
         a, b = scorer.encode(left), scorer.encode(right)
         short = cells.take(np.arange(2))
         effects = next(iter(exact_effects(scorer, short, np.array([0]), np.array([1]))))
-        found.append((scorer.score(a, b), scorer.embed(cells), effects.d_pair))
-    names = ("scores", "embeddings", "knock-out effects")
+        model = _fresh(config).to(device)
+        pairs, genes = pair_states(model, left, right), gene_means(model, cells).mean
+        found.append((scorer.score(a, b), scorer.embed(cells), pairs, genes, effects.d_pair))
+    names = ("scores", "cell embeddings", "pair embeddings", "gene embeddings", "knock-out effects")
     return [
         _at_most(
             f"{architecture}: largest difference of {name}",
@@ -131,57 +134,25 @@ def training(settings: Settings, corpus: Corpus, folder: Path) -> list[Check]:
         }
     )
     out = folder / "whole"
-    fit(recipe, corpus, out, Background(simulated=True))
-    told = load_checkpoint(out).provenance
-    pairs_per_s, share = _pace(recipe, corpus, folder)
-    checks = [
-        Check("training pace", pairs_per_s, "pairs/s", "", None),
-        Check("102.4 M pairs at this pace", PAPER_PAIRS / pairs_per_s / 3600, "h", "<= 8", None),
-        Check("share of a step spent on drawing", share, "", "", None),
-        Check("steps", float(told["steps"]), "", "", None),
+    background = Background(simulated=True)
+    pace = pace_of(recipe, corpus, out, background, settings.device)
+    hours = PAPER_PAIRS / pace.pairs_per_s / 3600
+    on_gpu = settings.device == "cuda"
+    return [
+        Check("training pace", pace.pairs_per_s, "pairs/s", "", None),
+        Check("training pace", pace.tokens_per_s, "tokens/s", "", None),
+        Check("102.4 M pairs at this pace", hours, "h", "<= 8", hours <= 8 if on_gpu else None),
+        Check("share of a step spent on drawing", pace.loading, "", "", None),
+        Check("steps", float(load_checkpoint(out).provenance["steps"]), "", "", None),
+        *_utilisation(pace),
+        _resumed(recipe, corpus, folder),
     ]
-    checks += _utilisation(settings, recipe, corpus, pairs_per_s)
-    checks.append(_resumed(recipe, corpus, folder))
-    return checks
 
 
-def _pace(recipe: TrainRecipe, corpus: Corpus, folder: Path) -> tuple[float, float]:
-    """Return pairs per second of the second half of a run, and the loader's share."""
-    from spatialformer_core.trainer.batch import part_rows
-    from spatialformer_core.trainer.prepare import prepare
-
-    stamps: list[float] = []
-
-    def stamp() -> bool:
-        if recipe.device == "cuda":
-            torch.cuda.synchronize()
-        stamps.append(time.perf_counter())
-        return False
-
-    fit(recipe, corpus, folder / "pace", Background(simulated=True), cancel=stamp)
-    half = len(stamps) // 2
-    per_step = (stamps[-1] - stamps[half]) / max(len(stamps) - 1 - half, 1)
-    module, task = prepare(recipe, corpus, Background(simulated=True))
-    start = time.perf_counter()
-    for number in range(5):
-        part_rows(task, module.model.config, number)
-    loading = (time.perf_counter() - start) / 5
-    return 4 * recipe.seeds_per_step / per_step, loading / per_step
-
-
-def _utilisation(
-    settings: Settings, recipe: TrainRecipe, corpus: Corpus, pairs_per_s: float
-) -> list[Check]:
-    from spatialformer_core.trainer.throughput import peak_flops
-
-    length = 2 * float(np.mean(corpus.n_genes_of_cell)) + 11
-    config = recipe.model.config(len(corpus.vocabulary))
-    flops = 3 * flops_per_token(config, length) * length * pairs_per_s
-    peak = peak_flops(torch.device(settings.device))
-    checks = [Check("model arithmetic", flops / 1e12, "TFLOP/s", "", None)]
-    if peak is not None:
-        share = flops / peak
-        bound = f">= {UTILISATION_AIM:g} (floor {UTILISATION_FLOOR:g})"
+def _utilisation(pace: Pace) -> list[Check]:
+    checks = [Check("model arithmetic", pace.tflops, "TFLOP/s", "", None)]
+    if pace.utilisation is not None:
+        share, bound = pace.utilisation, f">= {UTILISATION_AIM:g} (floor {UTILISATION_FLOOR:g})"
         checks.append(Check("model FLOP utilisation", share, "", bound, share >= UTILISATION_FLOOR))
     return checks
 

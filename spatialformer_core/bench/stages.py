@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 
 from spatialformer_core import progress as progress_
-from spatialformer_core.bench import ingest, kernels, loading
+from spatialformer_core.bench import (
+    app,
+    browser,
+    browsing,
+    ingest,
+    kernels,
+    loading,
+    model,
+    screen,
+    statistics,
+)
 from spatialformer_core.bench.options import BenchOptions
 from spatialformer_core.bench.rows import Row, Stage
 from spatialformer_core.errors import SpatialFormerError
@@ -23,11 +33,14 @@ class Figure:
         Takes the options and returns the rows.
     wanted
         Tells from the options whether it can run.
+    missing
+        Says what the machine lacks for it, None if nothing.
     """
 
     name: str
     measure: Callable[[BenchOptions], list[Row]]
     wanted: Callable[[BenchOptions], bool] = lambda options: True
+    missing: Callable[[], str | None] = lambda: None
 
 
 def _whole(options: BenchOptions) -> bool:
@@ -54,6 +67,22 @@ STAGES: dict[Stage, tuple[Figure, ...]] = {
         Figure("ingest_slide", _ingest_slide, lambda options: options.slide is not None),
         Figure("cooccurrence_40m", kernels.cooccurrence_whole, _whole),
         Figure("ingest_40m", ingest.ingest_whole, _whole),
+    ),
+    "model": (
+        Figure("forward", model.forward),
+        Figure("training", model.training),
+    ),
+    "screen": (
+        Figure("exact", screen.exact),
+        Figure("exact_two_tower", screen.exact_two_tower),
+        Figure("screened", screen.screened),
+        Figure("statistics", statistics.statistics),
+    ),
+    "app": (
+        Figure("served", app.served),
+        Figure("lasso", app.lasso, missing=browser.missing),
+        Figure("first_view", app.first_views, missing=browser.missing),
+        Figure("browsing", browsing.browsing),
     ),
 }
 
@@ -95,6 +124,11 @@ def run(
     ]
     for number, figure in enumerate(chosen):
         progress_.check(cancel)
+        if reason := figure.missing():
+            if only:
+                raise SpatialFormerError(f"{figure.name} cannot be measured: {reason}", "--only")
+            progress(number, len(chosen), f"Skipping {figure.name}: {reason}")
+            continue
         progress(number, len(chosen), f"Measuring {figure.name}")
         yield from figure.measure(options)
     progress(len(chosen), len(chosen), "Done")

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 Work = Callable[[], object]
+Made = TypeVar("Made")
 
 _STATM = Path("/proc/self/statm")
 
@@ -26,6 +28,13 @@ def cpu_seconds(work: Work) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
+
+
+def timed(work: Callable[[], Made]) -> tuple[Made, float]:
+    """Return what one call gives, and its CPU time."""
+    start = time.process_time()
+    made = work()
+    return made, time.process_time() - start
 
 
 def best_of(work: Work, rounds: int = 3) -> float:
@@ -108,3 +117,16 @@ def resident_bytes() -> int:
 def _cpu_all() -> float:
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: threads that wait for each other burn CPU time of their own."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

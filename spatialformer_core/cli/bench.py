@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def bench(  # noqa: PLR0913 - every option of the verb is a parameter
     *,
-    stage: Annotated[str, typer.Option(help="Which figures: data, model or app.")] = "data",
+    stage: Annotated[str, typer.Option(help="data, model, screen or app.")] = "data",
     only: Annotated[list[str] | None, typer.Option(help="Only this figure; may repeat.")] = None,
     scale: Annotated[float, typer.Option(help="Share of the full input sizes.")] = 1.0,
     rounds: Annotated[int, typer.Option(help="Repeats of each timing.")] = 3,
@@ -40,6 +40,7 @@ def bench(  # noqa: PLR0913 - every option of the verb is a parameter
     otherwise, so that a busy machine changes them little.
     """
     from spatialformer_core.bench import BenchOptions, run
+    from spatialformer_core.bench.model import cpu_flags
 
     options = validate(
         BenchOptions,
@@ -53,7 +54,8 @@ def bench(  # noqa: PLR0913 - every option of the verb is a parameter
         },
         "bench",
     )
-    note(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
+    flags = " ".join(cpu_flags())
+    note(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {flags}")
     progress = terminal_progress()
     rows = list(run(stage, options, only=tuple(only or ()), progress=progress))  # type: ignore[arg-type]
     shown: list[tuple[Any, ...]] = [

@@ -96,7 +96,8 @@ def _crosses(state: _Known, additive: DoubleArray) -> DoubleArray:
 
 def _refined(state: _Known, additive: DoubleArray, beyond: DoubleArray) -> DoubleArray:
     """Return the interaction, better known where it is strong."""
-    size, guess = round(beyond.size * ROUND_SHARE), beyond
+    size = round(beyond.size * ROUND_SHARE)
+    guess: DoubleArray = beyond
     for _ in range(ROUNDS):
         strength = np.where(state.known, -1.0, np.abs(guess)).ravel()
         strongest = np.argsort(-strength, kind="stable")[:size]
