@@ -56,7 +56,7 @@ def how_found(
 
 def _recall_sentence(request: ScreenRequest, recall: dict[str, Any]) -> str:
     return (
-        f"Screened: exact single knock-outs and a rank-2 approximation proposed "
+        f"Screened: exact single knock-outs and a low-rank approximation proposed "
         f"{request.candidates:,} gene pairs, which alone are reported, evaluated exactly in every "
         f"cell pair; q counts all tested gene pairs, the others with approximate effects. In "
         f"{recall['cell_pairs']} random cell pairs evaluated fully, {recall['d']:.1%} of the "

@@ -51,7 +51,7 @@ class ScreenRequest(FrozenModel):
         ``delete`` removes the gene's token, so that later ranks move up; ``mask`` keeps its place.
     mode
         ``exact`` evaluates every gene pair of every cell pair. ``screened`` (cross-encoders only)
-        proposes gene pairs by a rank-2 approximation and evaluates the proposed ones exactly;
+        proposes gene pairs by a low-rank approximation and evaluates the proposed ones exactly;
         ``auto`` takes it on a CPU where the exact screen would last longer than half an hour.
     candidates
         Gene pairs that a screened run evaluates exactly and reports.
