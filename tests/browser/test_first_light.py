@@ -105,9 +105,37 @@ def run_screen(page):
     page.get_by_text("gene pairs tested", exact=False).first.wait_for(timeout=JOB_MS)
 
 
+PICTURES = ("Heat map", "Network", "Map", "Ranks")
+PARTS = {
+    "Known pairs": "No table of known",
+    "Gene sets": "No gene-set library",
+    "Models": "One model carried out",
+    "Nulls": "No null run",
+    "liana": "liana was not asked for",
+    "Direction": "less contact without",
+    "Methods": "was knocked out",
+}
+
+
+def look_around(page):
+    """Open every picture and part of the result; then follow an example cell pair's link."""
+    for name in PICTURES:
+        page.get_by_role("radio", name=name, exact=True).click()
+        settle(page)
+        page.locator(".js-plotly-plot").first.wait_for()
+    for name, text in PARTS.items():
+        page.get_by_role("radio", name=name, exact=True).click()
+        page.get_by_text(text).first.wait_for()
+    page.get_by_role("radio", name="Example cells", exact=True).click()
+    page.get_by_role("link", name="Pair 1 in the tissue").wait_for()
+    settle(page)
+    assert page.get_by_test_id("stAlert").filter(has_text="Traceback").count() == 0
+    assert page.get_by_test_id("stException").count() == 0
+
+
 def download_csv(page):
     with page.expect_download() as waiting:
-        page.get_by_role("button", name="CSV", exact=True).click()
+        page.get_by_role("button", name="CSV", exact=True).first.click()
     return pd.read_csv(io.BytesIO(waiting.value.path().read_bytes()))
 
 
@@ -133,6 +161,7 @@ def test_from_folder_to_csv(page, served, app_slide):
     assert metric(page, "cells") == f"{chosen.sum():,}"
 
     run_screen(page)
+    look_around(page)
     table = download_csv(page)
     genes = app_slide.GENES[: app_slide.N_EXPRESSED]
     assert sorted(zip(table["gene_left"], table["gene_right"], strict=True)) == sorted(
