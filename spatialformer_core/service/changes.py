@@ -220,6 +220,7 @@ def run_change_job(params: dict[str, Any], out: Path, progress: Progress, cancel
     SpatialFormerError
         If anything of it is gone by now, or a file cannot be used; the slide stays as it was.
     """
+    from spatialformer_core.service.spillover import forget_spillover
     from spatialformer_core.slides import SlideStore, change_slide
 
     try:
@@ -233,6 +234,8 @@ def run_change_job(params: dict[str, Any], out: Path, progress: Progress, cancel
     slide = store.open(request.slide_id)
     change, said = _as_change(source_roots(home, load_config(home)), slide, request)
     meta = change_slide(store, request.slide_id, change, progress=progress, cancel=cancel)
+    for key in change.drop_groups:
+        forget_spillover(slide, key)
     added = {image.name for image in meta.images} - {image.name for image in slide.meta.images}
     report = ChangeReport(
         slide_id=meta.slide_id,

@@ -6,6 +6,7 @@ forgotten with the slide, and ignored when the slide was ingested anew.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,6 +206,11 @@ def read_spillover(slide: Slide, groupby: str) -> SpilloverView | None:
     if facts is None:
         return None
     return SpilloverView(pd.read_parquet(_folder(slide, groupby) / TABLE), facts)
+
+
+def forget_spillover(slide: Slide, groupby: str) -> None:
+    """Remove what was measured for a grouping that is no more: one of its name may follow."""
+    shutil.rmtree(_folder(slide, groupby), ignore_errors=True)
 
 
 def _fresh_facts(slide: Slide, groupby: str) -> dict[str, Any] | None:

@@ -112,3 +112,10 @@ def test_others_jobs_are_not_shown(services, root):
     assert "Kidney" not in str(at.main)
     with pytest.raises(SpatialFormerError, match="no job"):
         services.log(theirs, "local")
+
+
+def test_a_job_whose_computer_stopped_says_how_to_go_on(services, root):
+    job_id = services.queue.submit("ingest", INGEST, "local")
+    services.queue.finish(services.queue.claim("me", job_id), "lost")
+    at = open_jobs(root, job=job_id)
+    assert any("The computer stopped while it ran. Start it again" in w.value for w in at.warning)

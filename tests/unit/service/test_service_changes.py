@@ -97,8 +97,11 @@ def test_sample_default_and_removed_grouping(services):
     carried_out(services, changes.SampleChange(slide_id="tiny", sample=sample, name="Other"))
     assert services.slide("tiny").meta.sample.condition == "Healthy"
     assert services.slides()[0].name == "Other"
+    kept = services.store.user_path("tiny") / "spillover" / "cell-type"
+    kept.mkdir(parents=True)
     carried_out(services, changes.DropChange(slide_id="tiny", groups=("cell_type",)))
     assert services.slide("tiny").group_keys == ()
+    assert not kept.exists()
     assert services.slide("tiny").meta.retention_per_type == {}
     with pytest.raises(SpatialFormerError, match="no grouping"):
         change = changes.DefaultChange(slide_id="tiny", key="cell_type")
