@@ -24,6 +24,9 @@ from spatialformer_core.service.view import SlideView
 
 __all__ = ["ROUTES", "mint_token"]
 
+_FAR_UM = 1e7
+"""Ten metres: farther off lies no tissue, and numbers of tiles would not fit into integers."""
+
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
@@ -69,7 +72,10 @@ def _molecules_of_genes(request: Request, slide: SlideView) -> Response:
         return nothing()
     if window is not None and (len(window) != 4 or not all(map(math.isfinite, window))):
         return nothing()
-    return binary(slide.molecules(_genes(request), window), AS_IS)
+    if window is None:
+        return binary(slide.molecules(_genes(request)), AS_IS)
+    x0, y0, x1, y1 = (min(max(value, -_FAR_UM), _FAR_UM) for value in window)
+    return binary(slide.molecules(_genes(request), (x0, y0, x1, y1)), AS_IS)
 
 
 def _density(request: Request, slide: SlideView) -> Response:

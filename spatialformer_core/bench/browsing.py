@@ -18,7 +18,7 @@ PEOPLE = 10
 _PAGES = ("slides", "tissue", "gene_pairs", "perturbation", "models", "jobs", "tissue")
 _THINKS_S = (2.0, 4.0)
 _STAYS_S = 60.0
-_STARTS_WITHIN_S = 120.0
+_STARTS_WITHIN_S = 600.0
 _CHECKPOINT = "demo-two-tower"
 _TYPES = ("Macrophage", "T cell")
 
