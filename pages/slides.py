@@ -1,4 +1,4 @@
-"""Slides: register one, watch it being read, see what quality control kept."""
+"""Slides: register one, see what quality control kept, name its types, change what it is."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _parts(meta: SlideMeta, slides: Sequence[SlideMeta]) -> None:
 
 def main() -> None:
     """Draw the page."""
-    cards.heading("Slides", "Register a slide, then check what quality control keeps of it.")
+    cards.heading("Slides", "Register a slide, see what quality control keeps, name its types.")
     with errors_shown():
         slides = services().slides()
         for kind in KINDS:
