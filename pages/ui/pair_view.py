@@ -28,12 +28,12 @@ _PERCENT = {
     "closeness_gain": "closeness adds",
 }
 _PLAIN = {
-    "q": ("q", "%.2g"),
-    "closeness_q": ("q of closeness", "%.2g"),
+    "q": ("q", "%.1e"),
+    "closeness_q": ("q of closeness", "%.1e"),
     "auroc_genes": ("AUROC, genes alone", "%.3f"),
     "auroc_genes_pair": ("AUROC, with the pair", "%.3f"),
     "null_z": ("beyond chance (z)", "%.1f"),
-    "percell_q": ("q over cells (published way)", "%.2g"),
+    "percell_q": ("q over cells (published way)", "%.1e"),
     "n_units": ("units", "%d"),
 }
 
