@@ -135,9 +135,10 @@ def test_a_branch_of_untrained_blocks_takes_no_part():
         assert alone.niche_head(a).shape == (3, 6)
 
 
+@pytest.mark.parametrize("members", [0, 2])
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_a_cell_gives_the_same_alone_and_among_others(dtype, limit):
-    model, cells = network().to(dtype), random_cells(40)
+def test_a_cell_gives_the_same_alone_and_among_others(dtype, limit, members):
+    model, cells = network(expression_members=members).to(dtype), random_cells(40)
     together = states(model, cells)
     for k in (0, 7, 39):
         alone = states(model, cells.take(np.array([k])))
@@ -164,8 +165,9 @@ def test_knock_outs_act_on_the_path_as_on_a_cell_that_never_had_the_gene(knockou
             assert torch.allclose(got, wanted, atol=1e-6)
 
 
-def test_scores_of_knock_outs_equal_those_of_cells_encoded_anew():
-    scorer = scorer_of(network(), "toy")
+@pytest.mark.parametrize("members", [0, 2])
+def test_scores_of_knock_outs_equal_those_of_cells_encoded_anew(members):
+    scorer = scorer_of(network(expression_members=members), "toy")
     cell, other = random_cells(1, seed=3, longest=12), random_cells(1, seed=4)
     n = int(cell.lengths[0])
     variants = cell.take(np.zeros(n, np.int64)).without(np.arange(n))
