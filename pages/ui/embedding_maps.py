@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
     from spatialformer_core.service.embedding_view import EmbeddingMapView
 
-HEIGHT_PX = 520
+HEIGHT_PX = 620
 MAP, TISSUE = "embedding-map", "embedding-tissue"
 _BY_MAP, _BY_TISSUE = "lasso on the map", "lasso on the tissue"
 _BY_GROUPS, _BY_REGION = "groups", "region"

@@ -16,7 +16,7 @@ from spatialformer_core.jobs import JobQueue, ensure_worker
 from spatialformer_core.keys import Obsm
 from spatialformer_core.progress import Cancel, Progress
 from spatialformer_core.service.embed import GROUP, TABLE, embedding_result
-from spatialformer_core.service.embed_map import UMAP
+from spatialformer_core.service.embed_map import CLUSTER, NICHE, UMAP
 from spatialformer_core.service.results import read_result_file
 
 if TYPE_CHECKING:
@@ -38,12 +38,17 @@ class LabelsRequest(FrozenModel):
 
 
 def write_h5ad(view: EmbeddingView, path: Path) -> None:
-    """Write an embedding of cells as AnnData: groups in ``obs``, vectors and map in ``obsm``."""
+    """Write an embedding of cells as AnnData: groups in ``obs``, vectors and map in ``obsm``.
+
+    Clusters and niches become ``spatialformer_cluster`` and ``spatialformer_niche``: the cells may
+    have groupings of the plain names.
+    """
     import anndata
 
     obs = view.table.drop(columns=list(UMAP), errors="ignore").set_index("cell_id")
     obs.index = obs.index.astype(str)
-    names = {name: name.removeprefix(GROUP) for name in obs if name.startswith(GROUP)}
+    own = {name: f"spatialformer_{name}" for name in (CLUSTER, NICHE) if name in obs}
+    names = own | {name: name.removeprefix(GROUP) for name in obs if name.startswith(GROUP)}
     data = anndata.AnnData(obs=obs.rename(columns=names))
     data.obsm[Obsm.EMBEDDING] = view.vectors
     if UMAP[0] in view.table:
