@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -151,7 +151,7 @@ def _picture(genes: pd.DataFrame, names: tuple[str, str]) -> go.Figure:
     return figure
 
 
-def _table(table: pd.DataFrame, columns: dict[str, object], in_percent: tuple[str, ...]) -> None:
+def _table(table: pd.DataFrame, columns: Mapping[str, Any], in_percent: tuple[str, ...]) -> None:
     shown = table.assign(**{name: 100 * table[name] for name in in_percent})
     order = [name for name in columns if name in shown]
     st.dataframe(shown, hide_index=True, column_config=columns, column_order=order, height=330)

@@ -101,7 +101,16 @@ def compare_regions(
             raise SpatialFormerError(f"Side {name.upper()} holds no {what}.", fix="Choose another.")
     units = [[mask & kept for mask in side] for side in masks]
     genes, n_units, why, left_out = _genes(slide, [side & kept for side in sides], units)
-    return RegionContrast(shown, genes, *counts, *n_units, why, left_out)
+    return RegionContrast(
+        composition=shown,
+        genes=genes,
+        cells_a=counts[0],
+        cells_b=counts[1],
+        units_a=n_units[0],
+        units_b=n_units[1],
+        why_no_p=why,
+        n_left_out=left_out,
+    )
 
 
 def _kept(slide: Slide, groupby: str, within: str | None) -> BoolArray:
@@ -150,7 +159,9 @@ def _genes(
     large = [[mask for mask in side if mask.sum() >= MIN_PER_UNIT] for side in units]
     n_units = (len(large[0]), len(large[1]))
     why = None
-    if min(n_units) < MIN_PER_ARM:
+    if any(np.sum(side, axis=0).max() > 1 for side in units):
+        why = "Regions of one side share cells, so they are no replicates of each other."
+    elif min(n_units) < MIN_PER_ARM:
         why = (
             f"{n_units[0]} and {n_units[1]} regions with at least {MIN_PER_UNIT} cells: a p-value "
             f"needs {MIN_PER_ARM} on each side, for the region is the replicate and not the cell."

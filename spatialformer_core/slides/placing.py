@@ -139,8 +139,8 @@ def _moved(image: ImageMeta, step: Placement) -> ImageMeta:
 
 
 def _rows(matrix: DoubleArray) -> tuple[Row, Row, Row]:
-    first, second, third = (tuple(map(float, row)) for row in matrix)
-    return first, second, third
+    (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
+    return (a, b, c), (d, e, f), (g, h, i)
 
 
 def _read(slide: Slide) -> _Placements:

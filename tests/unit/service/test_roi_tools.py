@@ -315,6 +315,10 @@ def test_with_enough_regions_there_is_a_p_over_regions():
     assert found.genes["q"][0] < 0.05
     assert (found.genes["q"][1:] > 0.05).all()
 
+    twice = region_contrast.compare_regions(slide, [*boxes[:3], boxes[0]], boxes[3:], "key")
+    assert "share cells" in twice.why_no_p
+    assert "p" not in twice.genes
+
 
 def test_regions_become_a_grouping_that_other_pages_can_take(slide, services, ids, monkeypatch):
     monkeypatch.setenv("SPATIALFORMER_HOME", str(services.home))
