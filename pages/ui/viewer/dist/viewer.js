@@ -7236,7 +7236,7 @@ fn fragmentMain(varyings: Varyings) -> @location(0) vec4<f32> {
 .tip-group span:last-child { text-align: right; }
 .minimap { position: absolute; left: 58px; bottom: 48px; border: 1px solid var(--line); border-radius: 7px; overflow: hidden; background: var(--stage); box-shadow: 0 1px 2px rgb(0 0 0 / .05), 0 4px 14px rgb(0 0 0 / .12); cursor: pointer; touch-action: none; }
 .minimap canvas { width: 100%; height: 100%; display: block; }
-.minimap .frame { position: absolute; border: 1.5px solid var(--accent); background: color-mix(in srgb, var(--accent) 12%, transparent); pointer-events: none; box-shadow: 0 0 0 1px color-mix(in srgb, var(--bg) 70%, transparent); }
+.minimap .frame { position: absolute; border: 2px solid var(--accent); border-radius: 2px; pointer-events: none; box-shadow: 0 0 0 400px color-mix(in srgb, var(--stage) 58%, transparent); }
 .short .minimap { display: none; }
 .curtain { position: absolute; top: 0; bottom: 0; width: 24px; margin-left: -12px; cursor: ew-resize; touch-action: none; z-index: 2; outline: none; }
 .curtain::before { content: ""; position: absolute; left: 11px; top: 0; bottom: 0; width: 2px; background: var(--accent); box-shadow: 0 0 0 1px rgb(255 255 255 / .6); }
