@@ -204,6 +204,8 @@ def test_the_suite_screens_planted_and_null_tissues(vocabulary):
     assert len(reached) >= 3
     assert all(pair["place"] <= 4 and pair["epsilon"] > 0.1 for pair in reached)
     assert not any(pair and pair["found"] for pair in without)
+    assert records[0]["decoys"][ZONE]["tested"] > 10
+    assert all(decoys["called"] == 0 for decoys in records[0]["decoys"].values())
     assert all(0 <= record["interaction"]["rejected"] < 0.3 for record in records[2:])
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.perturbation import COLUMNS, Gate, read_result, run_screen, write_result
@@ -93,6 +94,24 @@ def test_swapping_the_types_mirrors_the_table(lab, screened):
     assert back.d_near == pytest.approx(there.d_near, abs=1e-9)
     assert back.n_pairs == there.n_pairs
     assert back.rank_left == pytest.approx(there.rank_right)
+
+
+def test_a_gene_that_neither_cell_has_changes_nothing(lab):
+    tissue = lab.tissue(n=900, width=1200.0)
+    absent = 7
+    genes = tissue.presence.toarray()
+    genes[:, absent] = 0
+    tissue = replace(
+        tissue,
+        presence=sparse.csr_matrix(genes),
+        cells=lab.cells(genes.astype(bool), np.random.default_rng(0)),
+    )
+    scorer, heavy = lab.scorer(), lab.scorer()
+    heavy.pair = heavy.pair.copy()
+    heavy.pair[absent] = heavy.pair[:, absent] = 50.0
+    one, other = (run_screen([tissue], s, lab.model, lab.request()).table for s in (scorer, heavy))
+    assert not one[["gene_left", "gene_right"]].isin([lab.genes[absent]]).to_numpy().any()
+    assert one.equals(other)
 
 
 def test_fewer_than_six_units_give_intervals_and_no_p_value(lab):
