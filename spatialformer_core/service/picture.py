@@ -77,7 +77,7 @@ def cell_picture(
 def value_picture(
     slide: Slide, values: NDArray[np.float64], longest_px: int = LONGEST_PX
 ) -> CellPicture:
-    """Draw every cell by a value of its own, on a ground that one can see through.
+    """Draw every cell by a value of its own.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def _drawn(
     *,
     raised: BoolArray | None = None,
 ) -> CellPicture:
-    """Draw the cells; with some that are raised above the others the ground is clear."""
+    """Draw the cells; those that are raised once more, larger and above the others."""
     failing = ~np.asarray(slide.passes_qc, np.bool_)
     colours[failing] = np.rint(255 - _FAINT * (255 - colours[failing].astype(np.float64)))
     x0, y0, x1, y1 = slide.meta.bounds_um
@@ -115,9 +115,6 @@ def _drawn(
     edge_um = (_MARGIN_PX + 0.5) * um_per_px
     height_um, width_um = (n * um_per_px for n in canvas.shape[:2])
     left, top = x0 - edge_um, y0 - edge_um
-    if raised is not None:
-        seen = np.where((canvas == 255).all(axis=2), 0, 255).astype(np.uint8)
-        canvas = np.dstack([canvas, seen])
     return CellPicture(_png(canvas), (left, top, left + width_um, top + height_um), legend)
 
 
