@@ -35,6 +35,10 @@ def _slides(params: dict[str, Any]) -> str:
 def _screen(params: dict[str, Any]) -> str:
     regions = len(params.get("roi_ids") or ())
     where = plural(regions, "region") if regions else "whole slide"
+    if params.get("versus_roi_ids"):
+        where += f" against {plural(len(params['versus_roi_ids']), 'region')}"
+    elif params.get("versus_geojson"):
+        where = "one side against the other"
     types = f"{params.get('group_left')} – {params.get('group_right')}"
     return f"{types} · {_slides(params)} · {where}"
 

@@ -53,7 +53,9 @@ def heatmap(table: pd.DataFrame, column: str, name: str) -> go.Figure:
     chosen = table[table["gene_left"].isin(axes[0]) & table["gene_right"].isin(axes[1])]
     grid = chosen.pivot_table(index="gene_left", columns="gene_right", values=column)
     grid = grid.reindex(index=axes[0], columns=axes[1])
-    reach = float(np.nanmax(np.abs(grid.to_numpy()))) if len(chosen) else 1.0
+    # One pair may be far beyond all others; it shall not make them all pale.
+    reach = float(np.nanpercentile(np.abs(grid.to_numpy()), 98)) if len(chosen) else 1.0
+    reach = reach or float(np.nanmax(np.abs(grid.to_numpy()), initial=0.0)) or 1.0
     figure = go.Figure(
         go.Heatmap(
             z=grid.to_numpy(),
@@ -63,8 +65,9 @@ def heatmap(table: pd.DataFrame, column: str, name: str) -> go.Figure:
             zmin=-reach,
             zmax=reach,
             colorbar={
-                "title": {"text": f"{name} (logit)", "side": "right"},
+                "title": {"text": f"{name}<br>(logit)", "side": "top"},
                 "thickness": 12,
+                "nticks": 5,
                 "exponentformat": "power",
             },
             hovertemplate="<b>%{y} – %{x}</b><br>%{z:.3g}<extra></extra>",

@@ -32,7 +32,7 @@ def _estimate(request: ScreenRequest) -> ScreenEstimate:
 
 def _numbers(estimate: ScreenEstimate, request: ScreenRequest) -> None:
     near, (nearest, farthest) = request.radius_um, request.far_um
-    times = screen_desk.n_screens(request)
+    times, versus = screen_desk.n_screens(request), estimate.far_source == "versus"
     pace = "measured on this machine" if estimate.seconds_measured else "a first guess"
     cards.figures(
         [
@@ -42,9 +42,11 @@ def _numbers(estimate: ScreenEstimate, request: ScreenRequest) -> None:
                 f"Pairs of the two types at most {near:g} µm apart that will be used.",
             ),
             (
-                "far cell pairs",
+                "pairs of the other side" if versus else "far cell pairs",
                 compact(estimate.n_far),
-                f"Pairs of the same types {nearest:g}–{farthest:g} µm apart: the comparison.",
+                "Near pairs of the regions or slides that are compared with."
+                if versus
+                else f"Pairs of the same types {nearest:g}–{farthest:g} µm apart: the comparison.",
             ),
             (
                 "units",

@@ -76,7 +76,10 @@ def _heatmap(frame: pd.DataFrame, key: str) -> None:
     )
     figure = screen_charts.heatmap(frame, column or "epsilon", shown[column or "epsilon"])
     charts.draw(figure, f"screen-heatmap-{key}", f"heatmap-{key}", "Strongest genes of both cells")
-    st.caption("Rows: genes of the first cell. Columns: genes of the second. Empty: not tested.")
+    st.caption(
+        "Rows: genes of the first cell. Columns: genes of the second. Empty: not tested. Colours "
+        "end where 98 % of the values do; the number is at the pointer."
+    )
 
 
 def _network(frame: pd.DataFrame, key: str) -> None:

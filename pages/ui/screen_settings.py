@@ -34,6 +34,11 @@ _CONTROLS = {
     "beside": "told beside the raw effects",
     "none": "none",
 }
+_COUNTS = {
+    "cell": "all of the cell",
+    "eroded": "inside the outline by 1.5 µm",
+    "nucleus": "over the nucleus",
+}
 _TESTS = {
     "units": "near against far, over replicate units",
     "published": "as published (not about tissue)",
@@ -199,6 +204,14 @@ def details() -> dict[str, Any]:
             key="screen-null-runs",
             help="Screens with near and far exchanged at random within units: what they reject, "
             "the test rejects without a reason. Each costs as much as the screen.",
+        )
+        values["counts"] = _choice(
+            left,
+            "Transcripts read",
+            _COUNTS,
+            "counts",
+            "The last two see less of what spilled over from neighbours: run them to see what "
+            "holds.",
         )
         return values
 

@@ -47,7 +47,7 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
         "epsilon": small(
             "interaction", format="%.3g", help="Pair effect minus what the two genes do alone."
         ),
-        "epsilon_q": small("q of it", format="%.2g", help="The same for the interaction."),
+        "epsilon_q": small("q (int.)", format="%.2g", help="q of the interaction."),
         "agree": small("models agree", format="%.2f", help="Share of the models with this sign."),
         "n_units": small("units", help="Replicate units in which the pair was seen."),
         "n_pairs": small("cell pairs", format="localized", help="Near cell pairs with both genes."),
@@ -214,7 +214,11 @@ def _gate(info: dict[str, Any]) -> None:
                 f"Each a {units['kind']}; {units['needed_for_p']} are needed for p-values.",
             ),
             ("near cell pairs", count(pairs["near_used"]), "Neighbours of the two types used."),
-            ("far cell pairs", count(pairs["far_used"]), "Matched pairs they are compared with."),
+            (
+                "pairs of the other side" if pairs["far_source"] == "versus" else "far cell pairs",
+                count(pairs["far_used"]),
+                "Matched pairs they are compared with.",
+            ),
             ("gate: near vs far, AUROC (95 %)", auroc, str(gate["reason"])),
         ]
     )

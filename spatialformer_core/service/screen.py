@@ -173,6 +173,7 @@ def run_screen_request(
         store,
         request,
         references,
+        vocabulary=ready.loaded.vocabulary,
         progress=staged(progress, 0.98 / (1 + len(request.agreement_ids)), 0.98),
         cancel=cancel,
     )

@@ -11,6 +11,9 @@ from spatialformer_core.arrays import DoubleArray, LongArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.perturbation import ScreenRequest, read_result
 from spatialformer_core.perturbation.examples import ExampleCell, ExamplePair
+from spatialformer_core.service.checkpoints import find_checkpoint
+from spatialformer_core.service.vocabularies import spelled_as
+from spatialformer_core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +52,7 @@ def example_pairs(
         raise SpatialFormerError("This screen was made before cell pairs were kept.", folder.name)
     created = {entry["slide_id"]: entry["created"] for entry in result.info["slides"]}
     near = result.pairs[result.pairs["side"] == "near"]
-    same_type = ScreenRequest(**result.info["request"]).same_type
+    request = ScreenRequest(**result.info["request"])
     n = min(n, MAX_EXAMPLES)
     found: _Found = []
     for slide_id, rows in near.groupby("slide_id", observed=True):
@@ -60,17 +63,33 @@ def example_pairs(
                 where=slide.meta.slide_id,
                 fix="Run the screen again.",
             )
-        found += _of_slide(slide, rows, genes, n, both_ways=same_type)
+        spelled = _spelled(store, slide, request, genes)
+        if spelled is not None:
+            found += _of_slide(slide, rows, spelled, n, both_ways=request.same_type)
     found.sort(key=lambda pair: (-pair[0], pair[1].slide_id, pair[1].left.row))
     return [pair for _, pair in found[:n]]
+
+
+def _spelled(
+    store: SlideStore, slide: Slide, request: ScreenRequest, genes: tuple[str, str]
+) -> tuple[str, str] | None:
+    """Return the genes as the slide spells them; None if it lacks one, or one is a gene set."""
+    if set(genes) <= set(slide.genes):
+        return genes
+    try:
+        folder = find_checkpoint(store.root.parent, request.checkpoint_id)
+    except SpatialFormerError:
+        # The checkpoint is gone, and with it what its genes are called elsewhere.
+        return None
+    mapping = spelled_as(slide, Vocabulary.load(folder / "vocabulary.json"))
+    own = {mapping.names[k]: gene for gene, k in zip(slide.genes, mapping.column, strict=True)}
+    return (own[genes[0]], own[genes[1]]) if set(genes) <= own.keys() else None
 
 
 def _of_slide(
     slide: Slide, rows: pd.DataFrame, genes: tuple[str, str], n: int, *, both_ways: bool
 ) -> _Found:
     """Return a slide's best pairs with the lesser of their two copy numbers."""
-    if not set(genes) <= set(slide.genes):
-        return []
     # A column at a time: the matrix of a large slide is not copied.
     left, right = (np.asarray(slide.gene_column(gene)) for gene in genes)
     one, other = (rows[f"cell_{side}"].to_numpy(np.int64) for side in ("left", "right"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,11 +14,14 @@ from spatialformer_core.perturbation.liana_ranks import (
     reason_without,
 )
 from spatialformer_core.progress import Cancel
+from spatialformer_core.service.screen_counts import screen_counts
+from spatialformer_core.service.vocabularies import spelled_as
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spatialformer_core.slides import Slide, SlideStore
+    from spatialformer_core.slides import SlideStore
+    from spatialformer_core.vocabulary import Vocabulary
 
 LIANA = "liana"
 _APART_UM = 1e5
@@ -26,13 +29,17 @@ _APART_UM = 1e5
 
 
 def with_liana(
-    result: ScreenResult, store: SlideStore, request: ScreenRequest, cancel: Cancel
+    result: ScreenResult,
+    store: SlideStore,
+    request: ScreenRequest,
+    vocabulary: Vocabulary,
+    cancel: Cancel,
 ) -> ScreenResult:
     """Return the result with its gene pairs ranked beside liana's, or with the reason why not."""
     if not request.liana or result.pairs is None:
         return result
     near = result.pairs[result.pairs["side"] == "near"]
-    cells = screened_cells(store, near, same_type=request.same_type)
+    cells = screened_cells(store, near, request, vocabulary)
     reason = reason_without(cells, result.table, same_type=request.same_type)
     if reason is not None:
         absent = {**result.info["not_computed"], LIANA: reason}
@@ -50,7 +57,9 @@ def with_liana(
     return replace(result, info={**result.info, LIANA: facts}, liana=ranks)
 
 
-def screened_cells(store: SlideStore, near: pd.DataFrame, *, same_type: bool) -> ScreenedCells:
+def screened_cells(
+    store: SlideStore, near: pd.DataFrame, request: ScreenRequest, vocabulary: Vocabulary
+) -> ScreenedCells:
     """Return the cells of some pairs, each once.
 
     Parameters
@@ -59,11 +68,14 @@ def screened_cells(store: SlideStore, near: pd.DataFrame, *, same_type: bool) ->
         Holds their slides.
     near
         Rows of a result's cell pairs.
-    same_type
-        Whether left and right mean nothing.
+    request
+        What was screened: its types, and which counts were read.
+    vocabulary
+        By whose names genes go.
     """
     from scipy import sparse
 
+    same_type = request.same_type
     parts = []
     genes: tuple[str, ...] | None = None
     for number, (slide_id, rows) in enumerate(near.groupby("slide_id", observed=True)):
@@ -71,20 +83,22 @@ def screened_cells(store: SlideStore, near: pd.DataFrame, *, same_type: bool) ->
         left = np.unique(rows["cell_left"].to_numpy(np.int64))
         right = np.unique(rows["cell_right"].to_numpy(np.int64))
         cells = np.union1d(left, right) if same_type else np.concatenate([left, right])
-        shared = tuple(slide.genes)
-        genes = shared if genes is None else tuple(g for g in genes if g in set(shared))
+        mapping = spelled_as(slide, vocabulary)
+        here = set(mapping.names)
+        genes = mapping.names if genes is None else tuple(g for g in genes if g in here)
         xy = np.asarray(slide.xy_um, np.float64)[cells] + (number * _APART_UM, 0.0)
         is_left = np.isin(cells, left) if not same_type else np.ones(len(cells), np.bool_)
-        parts.append((slide, cells, xy, is_left))
+        counts = mapping.counts(screen_counts(slide, request))[cells]
+        parts.append((counts, mapping.names, xy, is_left))
     kept = genes or ()
     return ScreenedCells(
-        sparse.vstack([_counts(slide, cells, kept) for slide, cells, *_ in parts]).tocsr(),
+        sparse.vstack([_of(counts, names, kept) for counts, names, *_ in parts]).tocsr(),
         kept,
         np.concatenate([xy for _, _, xy, _ in parts]),
         np.concatenate([is_left for *_, is_left in parts]),
     )
 
 
-def _counts(slide: Slide, cells: np.ndarray, genes: tuple[str, ...]) -> object:
-    column = {gene: k for k, gene in enumerate(slide.genes)}
-    return slide.counts[cells][:, [column[gene] for gene in genes]]
+def _of(counts: Any, names: tuple[str, ...], genes: tuple[str, ...]) -> Any:
+    column = {name: k for k, name in enumerate(names)}
+    return counts[:, [column[gene] for gene in genes]]

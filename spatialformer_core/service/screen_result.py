@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from spatialformer_core.slides import SlideStore
+    from spatialformer_core.vocabulary import Vocabulary
 
 AGREEMENT = "agreement.parquet"
 FIGURES = "figures"
@@ -54,12 +55,14 @@ def complete(
     request: ScreenRequest,
     references: References,
     *,
+    vocabulary: Vocabulary,
     progress: Progress = silent,
     cancel: Cancel,
 ) -> tuple[ScreenResult, pd.DataFrame | None]:
     """Return the result beside known pairs, gene sets, liana's scores and other checkpoints.
 
-    The other checkpoints carry out the same screen, one after the other in this process.
+    ``vocabulary`` is that of the checkpoint. The other checkpoints carry out the same screen, one
+    after the other in this process.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def complete(
         d_diff epsilon q epsilon_q``); None without other checkpoints.
     """
     result = compare_with_known(result, request, references.known, references.libraries)
-    result = with_liana(result, store, request, cancel)
+    result = with_liana(result, store, request, vocabulary, cancel)
     plain = request.model_copy(update={"null_runs": 0})
     null_id = request.null_checkpoint_id
     n_runs = len(request.agreement_ids) + (null_id is not None)
