@@ -20,7 +20,7 @@ _SHOWN_GENES = 6
 _TABLE_MB = 5
 _SCORE_HELP = (
     "Mean over the type's marker genes of how many standard deviations the group lies above the "
-    "mean of all groups. A suggestion to look at, no test."
+    f"mean of all groups; none is suggested below {type_suggestions.LEAST}. To look at, no test."
 )
 
 

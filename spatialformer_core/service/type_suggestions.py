@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from spatialformer_core.service.cell_types import TypesView
 
+LEAST = 0.5
+"""Standard deviations above the mean of all groups below which no type is suggested."""
+
 _MAX_MARKER_ROWS = 20_000
 
 
@@ -77,8 +80,8 @@ def _best(scores: pd.DataFrame, known: dict[str, list[str]]) -> pd.DataFrame:
     )
     table["second"] = names[order[:, 1]] if len(names) > 1 else ""
     table["score_second"] = ranked[:, 1] if len(names) > 1 else np.nan
-    # A group that expresses a type's genes no more than the others is not of that type.
-    table.loc[table["score"] <= 0, "suggestion"] = ""
+    # A group that expresses a type's genes hardly more than the others is not of that type.
+    table.loc[table["score"] < LEAST, ["suggestion", "genes"]] = ""
     return table
 
 
