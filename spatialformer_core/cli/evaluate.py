@@ -15,6 +15,18 @@ from spatialformer_core.errors import SpatialFormerError
 
 _SEEDS = 3
 
+Also = Annotated[
+    list[str] | None, typer.Option(help="A further checkpoint on the same pairs; may be repeated.")
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of seeds; of genepairs, null groups of each kind; of screen, planted "
+        "tissues (10).",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
@@ -31,10 +43,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     checkpoint: Annotated[
         str | None, typer.Option(help="Id or folder; without, the baselines alone.")
     ] = None,
-    also: Annotated[
-        list[str] | None,
-        typer.Option(help="A further checkpoint on the same pairs; may be repeated."),
-    ] = None,
+    also: Also = None,
     groupby: Annotated[
         str | None, typer.Option(help="Cell types; without, the slide's default grouping.")
     ] = None,
@@ -52,14 +61,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     tower_pairs: Annotated[
         int, typer.Option(help="Pairs for the baseline of plain towers; 0 leaves it out.")
     ] = 1_000_000,
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Number of seeds; of genepairs, null groups of each kind; of screen, planted "
-            "tissues (10).",
-        ),
-    ] = None,
+    seeds: Seeds = None,
     nulls: Annotated[int, typer.Option(min=0, help="Null tissues of screen.")] = 20,
     allow_simulated: Annotated[
         bool, typer.Option("--allow-simulated", help="Marks the report.")

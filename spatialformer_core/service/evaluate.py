@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spatialformer_core import files
 from spatialformer_core.config import FrozenModel, validate
@@ -68,6 +68,12 @@ class EvaluationRequest(FrozenModel):
     settings: ColocalisationSettings = ColocalisationSettings()
     split: SplitRecipe = SplitRecipe()
     allow_simulated: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EvaluationRequest:
+        if self.also and self.checkpoint_id is None:
+            raise ValueError("further checkpoints stand beside a first one, and none was given")
+        return self
 
 
 def run_evaluate_job(params: dict[str, Any], out: Path, progress: Progress, cancel: Cancel) -> None:

@@ -118,7 +118,7 @@ def _freeze_blocks(model: SpatialFormer) -> None:
     model.embedding.requires_grad_(requires_grad=False)
     model.blocks.requires_grad_(requires_grad=False)
     if model.expression is not None and model.expression.gate is not None:
-        model.expression.gate.requires_grad_(requires_grad=False)
+        model.expression.gate.requires_grad = False
     for head in (model.pair_head, model.niche_head):
         if isinstance(head, BranchedPairHead | BranchedNicheHead):
             of_blocks = next(iter(head.heads))

@@ -295,6 +295,8 @@ def test_an_evaluation_uses_the_blocks_that_training_left_out(store, tmp_path):
     assert ahead["spatialformer:again", "spatialformer"] == 0
     text = (tmp_path / "two" / "report.md").read_text()
     assert "| spatialformer:again ahead of |" in text
+    with pytest.raises(ValueError, match="beside a first one"):
+        EvaluationRequest(slide_id="mixed", also=("again",))
 
 
 def test_an_evaluation_without_a_model_is_a_job_of_baselines(store, tmp_path):
