@@ -26,6 +26,33 @@ def view(result: ColocalisationView, key: str) -> None:
     if not len(edges):
         cards.empty("No pair to show", "No query cell has a predicted or true neighbour.", "hub")
         return
+    kinds, own, cell_id, most = _controls(edges, result, key)
+    shown = neighbour_map.around(own, cell_id, most)
+    _numbers(shown, own, result)
+    shown = shown[shown["kind"].isin(kinds)]
+    if not len(shown):
+        st.caption("Choose at least one kind of pairs.")
+        return
+    cells, colours = _surroundings(result, shown), type_colours(result)
+    neighbour_map.draw(shown, cells, colours, f"arcs-map-{key}")
+    _legend()
+    with st.container(horizontal=True, gap="small"):
+        name = f"neighbours-{key}-arcs"
+        table = shown.reset_index(drop=True)
+        downloads.table_buttons(table, name, f"arcs-{key}")
+        downloads.file_button(
+            "SVG",
+            lambda: neighbour_map.svg(shown, cells, colours).encode("utf-8"),
+            f"{name}.svg",
+            "image/svg+xml",
+            f"arcs-svg-{key}",
+        )
+
+
+def _controls(
+    edges: pd.DataFrame, result: ColocalisationView, key: str
+) -> tuple[list[str], pd.DataFrame, str, int]:
+    """Draw what is shown; return kinds of pairs, pairs of the chosen type, cell, and how many."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         kinds = st.pills(
             "Pairs",
@@ -62,26 +89,7 @@ def view(result: ColocalisationView, key: str) -> None:
             key=f"arcs-most-{key}",
             width=220,
         )
-    shown = neighbour_map.around(own, cell_id, most)
-    _numbers(shown, own, result)
-    shown = shown[shown["kind"].isin(kinds or [])]
-    if not len(shown):
-        st.caption("Choose at least one kind of pairs.")
-        return
-    cells, colours = _surroundings(result, shown), type_colours(result)
-    neighbour_map.draw(shown, cells, colours, f"arcs-map-{key}")
-    _legend()
-    with st.container(horizontal=True, gap="small"):
-        name = f"neighbours-{key}-arcs"
-        table = shown.reset_index(drop=True)
-        downloads.table_buttons(table, name, f"arcs-{key}")
-        downloads.file_button(
-            "SVG",
-            lambda: neighbour_map.svg(shown, cells, colours).encode("utf-8"),
-            f"{name}.svg",
-            "image/svg+xml",
-            f"arcs-svg-{key}",
-        )
+    return list(kinds or []), own, cell_id, int(most)
 
 
 def _numbers(shown: pd.DataFrame, own: pd.DataFrame, result: ColocalisationView) -> None:

@@ -27,7 +27,7 @@ def _estimate(request: ColocaliseRequest) -> ColocaliseEstimate:
     state = ""
     if request.slide_id is not None:
         created = services().slide(request.slide_id).meta.created
-        state = services().export_rois(request.slide_id) + str(created)
+        state = services().export_rois(request.slide_id, owner()) + str(created)
     with st.spinner("Counting cells and candidates …"):
         return _cached(request.model_dump_json(), state, request)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from pages.ui import model_choice
-from pages.ui.session import current_slide, services
+from pages.ui.session import current_slide, owner, services
 from spatialformer_core.service import SampleMetadata
 from spatialformer_core.service.colocalise import ColocaliseRequest
 from spatialformer_core.service.colocalise_estimate import expression_files, file_overview
@@ -74,7 +74,7 @@ def _of_slide(slides: Sequence[SlideMeta]) -> _Where | None:
         key="neighbours-slide",
     )
     meta = by_id[chosen]
-    regions = {roi.roi_id: roi.name for roi in services().rois(chosen)}
+    regions = {roi.roi_id: roi.name for roi in services().rois(chosen, owner())}
     picked = right.multiselect(
         "Regions",
         list(regions),
@@ -199,25 +199,36 @@ def _details(model: ModelChoice, where: _Where) -> dict[str, Any]:
                 help="Drawn from all cells of the file: nobody knows which were near.",
             )
             return found
-        found["n_far"] = five.number_input(
-            "Candidates beyond 300 µm",
-            0,
-            100_000,
-            _READ["far"] if slow else 300,
-            key=f"neighbours-far{slow}",
-            help="A random sample of the rest of the slide; each stands for many (weighted).",
-        )
+        with five:
+            found["n_far"] = _far(slow)
         if where.slide is not None:
-            found["cells"] = six.selectbox(
-                "Cells that take part",
-                list(_CELLS),
-                format_func=_CELLS.__getitem__,
-                key="neighbours-cells",
-                help="A model flatters itself on cells that it was trained on.",
-            )
+            with six:
+                found["cells"] = _taking_part()
         if slow:
             found["n_ring"] = _READ["ring"]
     return found
+
+
+def _far(slow: str) -> int:
+    return st.number_input(
+        "Candidates beyond 300 µm",
+        0,
+        100_000,
+        _READ["far"] if slow else 300,
+        key=f"neighbours-far{slow}",
+        help="A random sample of the rest of the slide; each stands for many (weighted).",
+    )
+
+
+def _taking_part() -> str:
+    chosen: str = st.selectbox(
+        "Cells that take part",
+        list(_CELLS),
+        format_func=_CELLS.__getitem__,
+        key="neighbours-cells",
+        help="A model flatters itself on cells that it was trained on.",
+    )
+    return chosen
 
 
 def _radius() -> float:
