@@ -51,7 +51,7 @@ def services(home, monkeypatch):
 
 
 def open_tissue(root, **query):
-    at = AppTest.from_file(str(root / "app.py"), default_timeout=90)
+    at = AppTest.from_file(str(root / "app.py"), default_timeout=300)
     at.query_params.update({"slide": "small", **query})
     at.switch_page("pages/tissue.py")
     return run(at)
