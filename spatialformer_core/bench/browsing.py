@@ -20,6 +20,7 @@ _THINKS_S = (2.0, 4.0)
 _STAYS_S = 60.0
 _STARTS_WITHIN_S = 600.0
 _CHECKPOINT = "demo-two-tower"
+_OWNER = "bench"
 _TYPES = ("Macrophage", "T cell")
 
 
@@ -52,6 +53,9 @@ class _Screen:
         from spatialformer_core.service import open_services
 
         self._services = open_services(home)
+        # What an interrupted run left would be carried out first.
+        for job in self._services.jobs(_OWNER):
+            self._services.cancel(job.id)
         request = ScreenRequest(
             slide_ids=(slide_id,),
             groupby="cell_type",
@@ -60,7 +64,7 @@ class _Screen:
             checkpoint_id=_CHECKPOINT,
             allow_simulated=True,
         )
-        self._id = self._services.submit_screen(request, "bench")
+        self._id = self._services.submit_screen(request, _OWNER)
 
     def is_running(self) -> bool:
         return self._services.job(self._id).status == "running"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from spatialformer_core.service.tissue import composition
 if TYPE_CHECKING:
     import pandas as pd
 
+    from spatialformer_core.io.records import Csr
     from spatialformer_core.slides import Roi, Slide
 
 PER = 10_000
@@ -25,6 +26,7 @@ MIN_COUNTS = 20
 """A gene with fewer counts in both sides together is not compared."""
 
 _PSEUDO = 1.0
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +191,24 @@ def _tested(
 
 
 def _summed(slide: Slide, mask: BoolArray) -> DoubleArray:
-    rows = slide.counts[np.flatnonzero(mask)]
-    return np.asarray(rows.sum(axis=0), np.float64).ravel()
+    total = np.zeros(len(slide.genes))
+    for part in _parts(slide, mask):
+        total += np.bincount(part.indices, part.data, minlength=len(total))
+    return total
 
 
 def _detected(slide: Slide, mask: BoolArray) -> DoubleArray:
-    rows = slide.counts[np.flatnonzero(mask)]
-    n_genes = len(slide.genes)
-    return np.bincount(rows.indices[rows.data > 0], minlength=n_genes) / max(int(mask.sum()), 1)
+    cells = np.zeros(len(slide.genes), np.int64)
+    for part in _parts(slide, mask):
+        cells += np.bincount(part.indices[part.data > 0], minlength=len(cells))
+    return cells / max(int(mask.sum()), 1)
+
+
+def _parts(slide: Slide, mask: BoolArray) -> Iterator[Csr]:
+    """Return the counts of some cells piece by piece: half of a large slide would be a gigabyte."""
+    rows, counts = np.flatnonzero(mask), slide.counts
+    for start in range(0, len(rows), _PIECE):
+        yield counts[rows[start : start + _PIECE]]
 
 
 def _per_10k(summed: DoubleArray) -> DoubleArray:
