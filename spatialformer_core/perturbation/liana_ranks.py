@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METHODS: dict[str, str] = {
-    "effect": "size of the screen's effect: |t| where there is one, else |d_diff|",
-    "interaction": "size of the screen's interaction: |epsilon_t| where there is one, else "
-    "|epsilon|",
+    "effect": "size of the screen's effect, |d_diff|",
+    "interaction": "size of the screen's interaction, |epsilon|",
     "cellphonedb": "liana's CellPhoneDB score: mean of the two genes' means in their types",
     "cellchat": "liana's CellChat score: product of the two genes' trimmed means, saturating",
     "moran": "liana's global bivariate Moran's R over the same cells; both orders of two genes "
@@ -133,8 +132,9 @@ def liana_ranks(
     data.obsm["spatial"] = np.asarray(cells.xy_um, np.float64)
     scores["moran"] = _moran(data, pairs, radius_um, cancel)
     strengths = {
-        "effect": _strength(rows, "t", "d_diff"),
-        "interaction": _strength(rows, "epsilon_t", "epsilon"),
+        # Sizes, as liana's are: t ranks by the spread between units as well.
+        "effect": rows["d_diff"].abs().to_numpy(np.float64),
+        "interaction": rows["epsilon"].abs().to_numpy(np.float64),
         **scores,
     }
     ranks = pd.DataFrame({name: _ranked(value) for name, value in strengths.items()})
@@ -236,12 +236,6 @@ def _quietly(function: Callable[..., pd.DataFrame], data: Any, **options: Any) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return function(data, **options)
-
-
-def _strength(rows: pd.DataFrame, statistic: str, value: str) -> DoubleArray:
-    # With few units the size alone is noise; with one there is no statistic.
-    column = statistic if rows[statistic].notna().all() else value
-    return np.asarray(rows[column].abs(), np.float64)
 
 
 def _ranked(strength: DoubleArray) -> DoubleArray:

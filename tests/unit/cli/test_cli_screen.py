@@ -194,14 +194,13 @@ def test_a_screen_is_run_again_from_what_it_tells(run, tmp_path):
     (tmp_path / "facts.json").write_text("{}")
     code, _, err = run("rerun", tmp_path / "facts.json", "--out", tmp_path / "third")
     assert (code, "tells no screen" in err) == (2, True)
-    code, _, err = run(
-        "rerun", first, "--checkpoint", "two", "--no-figures", "--out", out_of(first)
-    )
+    other = ["--checkpoint", "two", "--no-figures", "--out", tmp_path / "other"]
+    code, _, err = run("rerun", first, *other)
     assert code == 0
     assert "is not the one of the first screen" in err
 
 
-OUTSIDE, TWO, TINY = ("far", 3000, 0, 50), (("a", 0, 0, 300), ("b", 200, 0, 300)), ("t", 0, 0, 110)
+OUTSIDE, TWO, TINY = ("far", 3000, 0, 50), (("a", 0, 0, 300), ("b", 200, 0, 300)), ("t", 0, 0, 85)
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,13 @@ def test_scores_are_those_of_the_left_gene_in_left_and_the_right_gene_in_right_c
     assert moran["median_place"] <= 4 / 36
 
 
-def test_ranks_of_the_screen_go_by_t_where_there_is_one(liana):
+def test_ranks_of_the_screen_go_by_size(liana):
     table = screen()
     ranks, _ = liana_ranks(table, cells(), same_type=False, radius_um=15.0)
     best = ranks.nsmallest(1, "rank_effect").iloc[0]
-    top = table.loc[table["t"].abs().idxmax()]
+    top = table.loc[table["d_diff"].abs().idxmax()]
     assert (best.gene_left, best.gene_right) == (top.gene_left, top.gene_right)
-    first = table.loc[table["epsilon"].abs().idxmax()]  # epsilon_t is missing
+    first = table.loc[table["epsilon"].abs().idxmax()]
     assert ranks.iloc[0][["gene_left", "gene_right"]].tolist() == [
         first.gene_left,
         first.gene_right,
