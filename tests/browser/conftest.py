@@ -75,6 +75,8 @@ def _answers(url):
 
 def _end_worker(home):
     """End the worker that the app started; it would wait a quarter of an hour for more jobs."""
+    if not (home / "jobs.sqlite").is_file():
+        return
     with contextlib.closing(sqlite3.connect(home / "jobs.sqlite")) as queue:
         pids = [row[0] for row in queue.execute("select pid from lease")]
     for pid in pids:
@@ -82,29 +84,56 @@ def _end_worker(home):
             os.kill(pid, signal.SIGTERM)
 
 
+class AppServer:
+    """The app as a process that can be killed and started again at the same address."""
+
+    def __init__(self, home, log):
+        self.home, self.port, self._log, self._process = home, _free_port(), log, None
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self, **environment):
+        command = [sys.executable, "-m", "uvicorn", "app:app", "--host", "127.0.0.1"]
+        given = {"SPATIALFORMER_HOME": str(self.home), "OMP_NUM_THREADS": "1", **environment}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--port", str(self.port)],
+                cwd=ROOT,
+                env=os.environ | given,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + _START_S
+        while not _answers(f"{self.url}/_stcore/health"):
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.2)
+
+    def kill(self):
+        """End the server as a power cut would."""
+        self._process.kill()
+        self._process.wait(20)
+
+    def stop(self):
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(20)
+        _end_worker(self.home)
+
+
 @pytest.fixture
-def served(tmp_path, app_slide):
-    """Address of an app whose home holds a checkpoint and no slide, and that home."""
+def app_server(tmp_path, app_slide):
+    """An app that is not started yet; its home holds a checkpoint and no slide."""
     home, roots = tmp_path / "served", tmp_path / "roots"
     app_slide.write_source(roots / "small")
     app_slide.write_checkpoint(home / "checkpoints" / "untrained")
     (home / "config.yaml").write_text(f"slide_roots: [{roots}]\n")
-    port = _free_port()
-    command = [sys.executable, "-m", "uvicorn", "app:app", "--host", "127.0.0.1"]
-    environment = os.environ | {"SPATIALFORMER_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    with (tmp_path / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + _START_S
-        while not _answers(f"{url}/_stcore/health"):
-            assert server.poll() is None, (tmp_path / "server.log").read_text()
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.2)
-        yield url, home
-    finally:
-        server.terminate()
-        server.wait(20)
-        _end_worker(home)
+    server = AppServer(home, tmp_path / "server.log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def served(app_server):
+    """Address of a running app whose home holds a checkpoint and no slide, and that home."""
+    app_server.start()
+    return app_server.url, app_server.home
