@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spatialformer_core.bench.app import LASSO_CELLS, prepared
+from spatialformer_core.bench.app_stage import LASSO_CELLS, prepared
 from spatialformer_core.bench.options import BenchOptions
 from spatialformer_core.bench.rows import Row, bounded
 from spatialformer_core.bench.visitors import Data, OpenPage, Server, serving

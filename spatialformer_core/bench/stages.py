@@ -8,7 +8,7 @@ from functools import partial
 
 from spatialformer_core import progress as progress_
 from spatialformer_core.bench import (
-    app,
+    app_stage,
     browser,
     browsing,
     ingest,
@@ -79,9 +79,9 @@ STAGES: dict[Stage, tuple[Figure, ...]] = {
         Figure("statistics", statistics.statistics),
     ),
     "app": (
-        Figure("served", app.served),
-        Figure("lasso", app.lasso, missing=browser.missing),
-        Figure("first_view", app.first_views, missing=browser.missing),
+        Figure("served", app_stage.served),
+        Figure("lasso", app_stage.lasso, missing=browser.missing),
+        Figure("first_view", app_stage.first_views, missing=browser.missing),
         Figure("browsing", browsing.browsing),
     ),
 }

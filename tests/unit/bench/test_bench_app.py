@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spatialformer_core.bench import BenchOptions, app, browser, run, stages
+from spatialformer_core.bench import BenchOptions, app_stage, browser, run, stages
 from spatialformer_core.bench.large_slide import _Repeated, _Tiles
 from spatialformer_core.bench.rows import bounded
 from spatialformer_core.errors import SpatialFormerError
@@ -68,7 +68,7 @@ def test_pixels_are_repeated_when_they_are_asked_for():
 def test_a_missing_browser_is_said_and_skipped(monkeypatch):
     lacks = "no Chromium is installed"
     figures = (
-        stages.Figure("lasso", app.lasso, missing=lambda: lacks),
+        stages.Figure("lasso", app_stage.lasso, missing=lambda: lacks),
         stages.Figure("served", lambda options: [bounded("app", "x", 1.0, "s")]),
     )
     monkeypatch.setitem(stages.STAGES, "app", figures)
@@ -93,7 +93,7 @@ def test_the_references_are_programs():
 
 
 def test_every_figure_of_the_issue_has_a_limit():
-    assert app._LIMITS == {
+    assert app_stage._LIMITS == {
         "first_view_vs_plotly": 4.0,
         "first_view_vs_pydeck": 7.0,
         "bytes_vs_plotly": 2.5,
