@@ -239,7 +239,7 @@ def _cells(
             line={"color": colour, "width": 1.2},
             fillcolor=_faint(colour),
             marker={"symbol": "cross-thin-open", "size": 10, "color": colour},
-            name=f"{name} cell",
+            name=name if name.endswith("cell") else f"{name} cell",
             legendgroup=f"type {name} {colour}",
             showlegend=first,
             hoverinfo="text",

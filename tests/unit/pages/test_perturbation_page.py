@@ -358,5 +358,5 @@ def test_example_cells_draw_both_genes_in_both_cells():
     figure = screen_charts.example_cells([pair, pair], ("G", "H"), ("T cell", "B cell"))
     counts = {(t.name, t.xaxis): len(t.x) for t in figure.data if t.name in ("G", "H")}
     assert counts == {("G", "x"): 2, ("H", "x"): 4, ("G", "x2"): 2, ("H", "x2"): 4}
-    outline = next(t for t in figure.data if t.name == "T cell cell")
+    outline = next(t for t in figure.data if t.name == "T cell")
     np.testing.assert_array_equal(np.column_stack([outline.x, outline.y]), [*ring, ring[0]])
