@@ -200,7 +200,7 @@ def test_a_screen_is_run_again_from_what_it_tells(run, tmp_path):
     assert "is not the one of the first screen" in err
 
 
-OUTSIDE, TWO, TINY = ("far", 3000, 0, 50), (("a", 0, 0, 300), ("b", 200, 0, 300)), ("t", 0, 0, 85)
+OUTSIDE, TWO, TINY = ("far", 3000, 0, 50), (("a", 0, 0, 300), ("b", 200, 0, 300)), ("t", 0, 0, 70)
 
 
 @pytest.mark.parametrize(
