@@ -72,7 +72,7 @@ def forward(options: BenchOptions) -> list[Row]:
     n = max(2, options.scaled(4))
     pair = [random_cells(n, k, config.n_tokens, options.seed + k) for k in _GENES]
     batch = model.collate(*pair)
-    reference = eager.padded(model, *pair)
+    reference = eager.padded(model, pair[0], pair[1])
     short = reference.cut(slice(None), PAIR_TOKENS)
     with torch.no_grad(), one_thread():
         mine = model.hidden(batch).view(n, PAIR_TOKENS, -1)

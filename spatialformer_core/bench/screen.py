@@ -27,6 +27,7 @@ from spatialformer_core.perturbation.screened import approximate
 
 if TYPE_CHECKING:
     from spatialformer_core.inference import PairScorer
+    from spatialformer_core.model import SpatialFormer
     from spatialformer_core.model.config import Architecture, Preset
     from spatialformer_core.vocabulary import Vocabulary
 
@@ -47,8 +48,8 @@ def exact(options: BenchOptions) -> list[Row]:
 
     n_blocks = max(1, options.scaled(10))
     n = max(eager.BATCH, options.scaled(4 * eager.BATCH))
-    scorer, pair = _knocked("cross-encoder", PRESET, n_blocks, options.seed)
-    model = scorer._model
+    model = _network("cross-encoder", PRESET, n_blocks, options.seed)
+    scorer, pair = _knocked(model)
     left, right = pair.left.rows[1:2], pair.right.rows[1 : 1 + n]
     evaluator = Evaluator(scorer)
     tokens = [_tokens(pair, np.full(eager.BATCH, left[0])), _tokens(pair, right[: eager.BATCH])]
@@ -80,8 +81,8 @@ def exact(options: BenchOptions) -> list[Row]:
 
 def exact_two_tower(options: BenchOptions) -> list[Row]:
     """Time all knock-outs of a cell pair by two towers and by a cross-encoder of their width."""
-    towers, of_towers = _knocked("two-tower", "small", None, options.seed)
-    cross, of_cross = _knocked("cross-encoder", "small", None, options.seed)
+    towers, of_towers = _knocked(_network("two-tower", "small", None, options.seed))
+    cross, of_cross = _knocked(_network("cross-encoder", "small", None, options.seed))
     cells = random_cells(2, _GENES, _SMALL_TOKENS, options.seed)
     with one_thread():
         mine = best_of(lambda: _all_effects(towers, cells), options.rounds)
@@ -222,18 +223,21 @@ def near_cells(
     return cells.take(long[rng.permutation(pairs)[:n_pairs].ravel()])
 
 
-def _knocked(
+def _network(
     architecture: Architecture, preset: Preset, n_blocks: int | None, seed: int
-) -> tuple[PairScorer, EncodedPair]:
-    from spatialformer_core.inference import scorer_of
+) -> SpatialFormer:
     from spatialformer_core.model import build, preset_config
 
-    published = preset == PRESET
     changes = {} if n_blocks is None else {"n_blocks": n_blocks}
-    n_tokens = _PUBLISHED_TOKENS if published else _SMALL_TOKENS
-    config = preset_config(architecture, preset, n_tokens, **changes)
-    scorer = scorer_of(build(config, seed=seed).eval(), "bench")
-    cells = random_cells(2, _GENES, n_tokens, seed)
+    n_tokens = _PUBLISHED_TOKENS if preset == PRESET else _SMALL_TOKENS
+    return build(preset_config(architecture, preset, n_tokens, **changes), seed=seed).eval()
+
+
+def _knocked(model: SpatialFormer) -> tuple[PairScorer, EncodedPair]:
+    from spatialformer_core.inference import scorer_of
+
+    scorer = scorer_of(model, "bench")
+    cells = random_cells(2, _GENES, model.config.n_tokens, seed=0)
     return scorer, _encoded(Evaluator(scorer), cells)
 
 

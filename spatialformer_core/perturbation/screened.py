@@ -129,8 +129,8 @@ def completed(values: DoubleArray, known: BoolArray) -> DoubleArray:
     filled = np.where(known, values / scale, 0.0)
     weight = known.astype(np.float64)
     left, sizes, right = np.linalg.svd(filled, full_matrices=False)
-    rows = left[:, :rank] * np.sqrt(sizes[:rank])
-    columns = right[:rank].T * np.sqrt(sizes[:rank])
+    rows = np.asarray(left[:, :rank] * np.sqrt(sizes[:rank]), np.float64)
+    columns = np.asarray(right[:rank].T * np.sqrt(sizes[:rank]), np.float64)
     for _ in range(_SWEEPS):
         rows = _solved(columns, weight, filled)
         columns = _solved(rows, weight.T, filled.T)
@@ -143,8 +143,8 @@ def _solved(factor: DoubleArray, weight: DoubleArray, values: DoubleArray) -> Do
     rank = factor.shape[1]
     squares = (factor[:, :, None] * factor[:, None, :]).reshape(len(factor), -1)
     left = (weight @ squares).reshape(-1, rank, rank) + _RIDGE * np.eye(rank)
-    out: DoubleArray = np.linalg.solve(left, (values @ factor)[..., None])[..., 0]
-    return out
+    solved = np.linalg.solve(left, (values @ factor)[..., None])[..., 0]
+    return np.asarray(solved, np.float64)
 
 
 class _Known:
