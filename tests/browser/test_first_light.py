@@ -123,8 +123,9 @@ def look_around(page):
         page.get_by_role("radio", name=name, exact=True).click()
         settle(page)
         page.locator(".js-plotly-plot").first.wait_for()
+    parts = page.get_by_role("radiogroup", name="More of this screen")
     for name, text in PARTS.items():
-        page.get_by_role("radio", name=name, exact=True).click()
+        parts.get_by_role("radio", name=name, exact=True).click()
         page.get_by_text(text).first.wait_for()
     page.get_by_role("radio", name="Example cells", exact=True).click()
     page.get_by_role("link", name="Pair 1 in the tissue").wait_for()

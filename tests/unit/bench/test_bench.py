@@ -64,7 +64,7 @@ def test_compare_does_not_count_the_first_call_of_ours() -> None:
 def test_peak_memory_is_seen_even_if_it_is_freed_again() -> None:
     with measured(0.001) as used:
         block = np.ones(40_000_000 // 8)
-        for _ in range(20):
+        for _ in range(200):
             block += 1
         del block
     assert used.peak_bytes > 30_000_000

@@ -36,7 +36,7 @@ class OneTile:
     def transcript_tile(self, x, y, genes):
         return ",".join(genes).encode() if (x, y) == (0, 0) else None
 
-    def molecules(self, genes, window):
+    def molecules(self, genes, window=None):
         if genes == ["MANY"]:
             raise view.TooMany("501,000 transcripts lie in this view.")
         return f"{genes} {window}".encode()

@@ -72,7 +72,8 @@ def test_a_table_of_something_else_is_refused(tmp_path, text, message):
 
 
 def test_liana_is_asked_for_only_where_it_is_installed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "liana", None)
+    for name in ("liana", "liana.resource"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(SpatialFormerError, match="not installed"):
         read_ligand_receptors("liana")
 
