@@ -1,0 +1,78 @@
+"""The lasso on the map of an embedding, in Chromium: the same cells light up in the tissue."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from spatialformer_core.config import QcThresholds, SampleMetadata
+from spatialformer_core.inference import embedding_map
+from spatialformer_core.inference.embedding_map import EmbeddingMap
+from spatialformer_core.jobs import run_job
+from spatialformer_core.progress import silent
+from spatialformer_core.service import model_jobs, open_services
+from spatialformer_core.service.embed import EmbedRequest
+from spatialformer_core.service.kinds import resolve
+from spatialformer_core.slides import ingest
+
+pytestmark = pytest.mark.browser
+READY_MS = 120_000
+MAP, TISSUE = ".st-key-embedding-map .sf", ".st-key-embedding-tissue .sf"
+
+
+def two_clouds(vectors, rows, seed):
+    """Place T cells (every third) left, the others right: UMAP takes half a minute to load."""
+    rng = np.random.default_rng(seed)
+    numbers = np.arange(len(rows))
+    left = numbers % 3 == 0
+    place = rng.normal(0, 1, (len(rows), 2)) + np.where(left[:, None], [-20, 0], [20, 0])
+    near = sparse.coo_matrix(left[:, None] == left[None, :], dtype=float)
+    return EmbeddingMap(rows, place.astype(np.float32), near)
+
+
+def embed(home, source, app_slide):
+    services = open_services(home)
+    sample = SampleMetadata(**app_slide.SAMPLE)
+    ingest(source, services.store, name="Small", sample=sample, qc=QcThresholds())
+    asked = {"slide_id": "small", "checkpoint_id": "untrained", "allow_simulated": True}
+    request = EmbedRequest.model_validate({**asked, "n_umap": 600})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPATIALFORMER_HOME", str(home))
+        patch.setattr(model_jobs, "ensure_worker", lambda home: True)
+        patch.setattr(embedding_map, "embedding_map", two_clouds)
+        job_id = model_jobs.submit(services, request, "local")
+        run_job(services.queue, job_id, resolve, silent)
+    assert services.job(job_id).status == "done", services.job(job_id).error
+    return job_id
+
+
+def selected(page):
+    block = page.get_by_test_id("stMetric").filter(has_text="selected cells").first
+    return int(block.get_by_test_id("stMetricValue").inner_text().replace(",", ""))
+
+
+def test_a_lasso_on_the_map_lights_up_the_tissue(page, served, app_slide):
+    url, home = served
+    job_id = embed(home, home.parent / "roots" / "small", app_slide)
+    page.goto(f"{url}/embedding?slide=small&embedding={job_id}")
+    for viewer in (MAP, TISSUE):
+        page.locator(f'{viewer}[data-state="ready"]').wait_for(timeout=READY_MS)
+    page.locator(MAP).get_by_role("button", name="Lasso (L)").click()
+    box = page.locator(f"{MAP} canvas").first.bounding_box()
+    x0, x1 = box["x"] + 60, box["x"] + box["width"] / 2
+    y0, y1 = box["y"] + 4, box["y"] + box["height"] - 4
+    page.mouse.move(x0, y0)
+    page.mouse.down()
+    for x, y in ((x1, y0), (x1, y1), (x0, y1), (x0, y0 + 2)):
+        page.mouse.move(x, y, steps=4)
+    page.mouse.up()
+    page.get_by_test_id("stMetric").filter(has_text="selected cells").first.wait_for(
+        timeout=READY_MS
+    )
+    # The left cloud, all of it and nothing else.
+    assert selected(page) == 200
+    for viewer in (MAP, TISSUE):
+        page.locator(f'{viewer}[data-colour^="pick:"]').wait_for(timeout=READY_MS)
+    page.get_by_role("button", name="Clear").click()
+    page.locator(f'{TISSUE}[data-colour="group:cell_type"]').wait_for(timeout=READY_MS)
