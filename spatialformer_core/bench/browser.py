@@ -215,7 +215,7 @@ def lassos(chromium: Any, url: str, n: int) -> list[float]:
     page.locator('.sf[data-state="ready"]').wait_for()
     page.locator(_CELLS).first.wait_for()
     page.evaluate(_LASSO_WATCH, _CELLS)
-    box = page.locator(".sf canvas").bounding_box()
+    box = page.locator(".sf > canvas").bounding_box()
     middle = (box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])
     seconds = []
     for number in range(n):

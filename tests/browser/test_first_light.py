@@ -54,7 +54,7 @@ def draw_lasso(page):
     """Draw an octagon around the middle of the viewer; it holds part of the tissue."""
     page.locator('.sf[data-state="ready"]').wait_for(timeout=JOB_MS)
     page.get_by_role("button", name="Lasso (L)").click()
-    box = page.locator(".sf canvas").first.bounding_box()
+    box = page.locator(".sf > canvas").bounding_box()
     centre = box["x"] + box["width"] * 0.4, box["y"] + box["height"] / 2
     radius = 0.28 * box["height"]
     angles = np.linspace(0, 2 * np.pi, 9)

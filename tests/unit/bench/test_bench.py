@@ -64,12 +64,11 @@ def test_compare_does_not_count_the_first_call_of_ours() -> None:
 
 
 def test_peak_memory_is_seen_even_if_it_is_freed_again() -> None:
-    with measured(0.001) as used:
-        # Pages of its own: malloc may hand out what earlier tests left resident.
-        with mmap.mmap(-1, 40_000_000) as block:
-            for _ in range(100):
-                block[::4096] = bytes(len(range(0, len(block), 4096)))
-                time.sleep(0.001)
+    # Pages of its own: malloc may hand out what earlier tests left resident.
+    with measured(0.001) as used, mmap.mmap(-1, 40_000_000) as block:
+        for _ in range(100):
+            block[::4096] = bytes(len(range(0, len(block), 4096)))
+            time.sleep(0.001)
     assert used.peak_bytes > 30_000_000
     assert used.wall_s > 0
 
