@@ -24,7 +24,6 @@ KINDS = {
 MARGIN_UM = 60.0
 _WIDTH_PX, _HEIGHT_PX = 1100, 560
 _CELL_RADIUS_UM = 3.5
-_PLACE = ["x_um", "y_um", "neighbour_x_um", "neighbour_y_um"]
 
 
 def with_kind(edges: pd.DataFrame) -> pd.DataFrame:

@@ -230,5 +230,5 @@ def build(config: ModelConfig, seed: int | None = None) -> SpatialFormer:
 
 
 def n_parameters(model: nn.Module) -> int:
-    """Return how many numbers are trained."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    """Return how many numbers the network has, frozen ones included."""
+    return sum(p.numel() for p in model.parameters())

@@ -29,8 +29,6 @@ _FIX = (
     "Give the file as it was published. A file with objects of other programs can be reduced to "
     "its weights in the environment that wrote it: torch.save({'state_dict': ...}, 'weights.pt')."
 )
-# A damaged file ends in one of these, according to where the damage lies.
-_DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError)
 
 
 class _Dtype:
@@ -131,7 +129,7 @@ def _load(path: Path) -> Any:
             where=path.name,
             fix=_FIX,
         ) from error
-    except (
+    except (  # A damaged file ends in one of these, according to where the damage lies.
         RuntimeError,
         EOFError,
         ValueError,

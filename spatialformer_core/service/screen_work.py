@@ -108,8 +108,9 @@ def _device(number: int) -> str:
 
 
 def _pace(loaded: Checkpoint, device: str) -> dict[str, Any]:
-    # All of them: a checkpoint that is only used trains none.
-    per_call = _PARAMETERS_PER_CALL / sum(p.numel() for p in loaded.model.parameters())
+    from spatialformer_core.model import n_parameters
+
+    per_call = _PARAMETERS_PER_CALL / n_parameters(loaded.model)
     on_gpu = device != "cpu"
     pairs = int(max(4, min(512, per_call))) * (_GPU_SPEED if on_gpu else 1)
     if loaded.config.architecture == "two-tower":

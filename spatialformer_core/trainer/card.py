@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spatialformer_core import __version__
 from spatialformer_core.corpus import Corpus
-from spatialformer_core.model import ModelConfig
+from spatialformer_core.model import ModelConfig, n_parameters
 from spatialformer_core.trainer.recipe import TrainRecipe
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def provenance(run: Run, corpus: Corpus) -> dict[str, Any]:
         "cells_encoded": run.cells_seen,
         "seconds": round(run.budget.spent_s, 1),
         "processes": run.engine.world_size,
-        "parameters": sum(p.numel() for p in run.module.model.parameters()),
+        "parameters": n_parameters(run.module.model),
         "untrained": _untrained(run.module.model.config),
         "recipe": run.recipe.model_dump(mode="json"),
         "metrics": {

@@ -76,7 +76,7 @@ def expression_levels(corpus: Corpus) -> Levels:
     """Measure the levels of a corpus' training cells."""
     cells = corpus.cells(corpus.rows("train"))
     x = expression(cells, len(corpus.vocabulary))
-    totals = np.add.reduceat(np.append(cells.counts, 0), cells.indptr[:-1])
+    totals = np.asarray(count_matrix(cells, x.shape[1]).sum(axis=1)).ravel()
     mean, square = (np.asarray(part.mean(axis=0)).ravel() for part in (x, x.multiply(x)))
     spread = np.sqrt(np.maximum(square - np.square(mean), 0.0))
     scale = np.where(spread > 0, 1.0 / (spread + _LEAST_SPREAD), 1.0)

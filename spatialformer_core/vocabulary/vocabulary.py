@@ -119,11 +119,6 @@ class Vocabulary:
     def __hash__(self) -> int:
         return hash(self.fingerprint)
 
-    @property
-    def n_specials(self) -> int:
-        """Number of special tokens (padding, class, mask, separator, unknown word)."""
-        return len(SPECIALS)
-
     def gene_ids(self, genes: Sequence[str]) -> IntArray:
         """Return the id of each gene, -1 where it is unknown, shape ``(len(genes),)``."""
         return np.array([self._gene_ids.get(str(gene), -1) for gene in genes], np.int32)

@@ -170,9 +170,7 @@ def test_gene_spatial_vectors_are_added_to_the_tokens(kind, dim):
         x = x + (own @ model.embedding.spatial_projection.weight.T if dim else own)
         assert torch.allclose(model.embedding(batch), model.embedding.norm(x), atol=1e-6)
         assert (model.embedding(batch) - empty).abs().max() > 1e-3
-    assert n_parameters(model) - n_parameters(plain) == (
-        (N_TOKENS * (dim or 16) if kind == "trainable" else 0) + 16 * dim
-    )
+    assert n_parameters(model) - n_parameters(plain) == N_TOKENS * (dim or 16) + 16 * dim
 
 
 def test_a_gene_table_that_does_not_fit_is_refused():
