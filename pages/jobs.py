@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from pages.ui import cards, job_view, progress
 from pages.ui.job_titles import title
 from pages.ui.session import errors_shown
@@ -15,13 +13,12 @@ def main() -> None:
     with errors_shown():
         jobs = progress.jobs_of(None)
         if not jobs:
-            cards.empty(
+            cards.no_slide(
                 "No job yet",
                 "Register a slide or start a screen; it runs here while you do something else, "
                 "also when this page is closed.",
                 "pending_actions",
             )
-            st.page_link("pages/slides.py", label="Register a slide", icon=":material/add_circle:")
             return
         job_view.numbers(jobs)
         progress.active_jobs(None, title)

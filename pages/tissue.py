@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages.ui import (
     cards,
+    choices,
     colour_choice,
     composition,
     region_compare,
@@ -18,7 +19,6 @@ from pages.ui import (
     view_link,
 )
 from pages.ui.session import (
-    current_slide,
     errors_shown,
     look_at,
     owner,
@@ -33,12 +33,11 @@ if TYPE_CHECKING:
 
 
 def _no_slide() -> None:
-    cards.empty(
+    cards.no_slide(
         "No slide to look at",
         "Register a slide first; it opens here as soon as it is read.",
         "blur_on",
     )
-    st.page_link("pages/slides.py", label="Register a slide", icon=":material/add_circle:")
 
 
 def _region(meta: SlideMeta, chosen: str) -> composition.Region:
@@ -103,7 +102,7 @@ def main() -> None:
             return
         left, right, beside = st.columns([1, 1.7, 1.2], gap="medium")
         with left:
-            meta = tissue_view.choose_slide(slides, current_slide())
+            meta = choices.one_slide(st, slides, help="Slides are registered on the page *Slides*.")
         view_link.keep_for(meta.slide_id)
         look_at(meta.slide_id)
         with right:

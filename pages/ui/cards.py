@@ -28,6 +28,17 @@ def empty(title: str, text: str, icon: str) -> None:
         st.markdown(text)
 
 
+def no_slide(title: str, text: str, icon: str) -> None:
+    """Say that a slide is needed first, with the way to the page that registers one."""
+    empty(title, text, icon)
+    register_link()
+
+
+def register_link() -> None:
+    """Draw the way to the page that registers a slide."""
+    st.page_link("pages/slides.py", label="Register a slide", icon=":material/add_circle:")
+
+
 def badges(values: Sequence[tuple[str, str, str]]) -> None:
     """Draw small labels in a row: ``(text, colour, explanation)``."""
     with st.container(horizontal=True, gap="xsmall", width="content"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from pages.ui import cards, model_choice
-from pages.ui.session import current_slide, errors_shown, link, owner, remember, services
+from pages.ui.result_page import EMBEDDINGS
+from pages.ui.session import errors_shown, owner, services
 from pages.ui.text import compact, count, duration
 from spatialformer_core.service import model_jobs
 from spatialformer_core.service.embed import EmbedRequest
@@ -18,21 +18,6 @@ if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
 
 _MAP_CELLS = 20_000
-
-
-def choose_slide(slides: Sequence[SlideMeta]) -> SlideMeta:
-    """Draw the choice of the slide, for the form and for the results below it."""
-    by_id = {meta.slide_id: meta for meta in slides}
-    ids, wanted = list(by_id), current_slide()
-    chosen = st.selectbox(
-        "Slide",
-        ids,
-        index=ids.index(wanted) if wanted in by_id else 0,
-        format_func=lambda i: by_id[i].name,
-        key="embedding-slide",
-        width=420,
-    )
-    return by_id[chosen]
 
 
 def _details(meta: SlideMeta, *, reads_pairs: bool) -> dict[str, Any]:
@@ -99,7 +84,6 @@ def form(meta: SlideMeta) -> EmbedRequest | None:
 
 def panel(request: EmbedRequest | None) -> None:
     """Draw the estimate and the start button."""
-    st.markdown("##### Before you start")
     if request is None:
         st.caption("Choose a model; numbers and time appear here.")
         return
@@ -121,7 +105,4 @@ def panel(request: EmbedRequest | None) -> None:
                 ),
             ]
         )
-        if st.button("Embed", type="primary", icon=":material/play_arrow:", width="stretch"):
-            link("embedding", model_jobs.submit(services(), request, owner()))
-            remember("The embedding is started.")
-            st.rerun()
+        EMBEDDINGS.start_button("Embed", lambda: model_jobs.submit(services(), request, owner()))

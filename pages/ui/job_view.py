@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from pages.ui import cards, downloads, progress
+from pages.ui import cards, choices, downloads, progress
 from pages.ui.job_titles import KINDS, result_link, title
 from pages.ui.session import errors_shown, link, linked, owner, services
 from pages.ui.text import count, duration, moment, size
@@ -90,12 +90,11 @@ def choose(jobs: Sequence[Job]) -> Job | None:
     wanted = linked("job")
     if wanted and wanted not in by_id:
         st.warning("The job of this link is not one of yours, or too old to be listed.")
-    ids = list(by_id)
-    chosen = st.selectbox(
+    chosen = choices.one_of(
+        st,
         "Job",
-        ids,
-        index=ids.index(wanted) if wanted in by_id else 0,
-        format_func=lambda i: f"{title(by_id[i])}  ·  {progress.status_name(by_id[i])}",
+        {job.id: f"{title(job)}  ·  {progress.status_name(job)}" for job in jobs},
+        wanted,
         help="Newest first. Its log, its settings and its files are below.",
     )
     link("job", chosen)

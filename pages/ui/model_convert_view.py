@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.ui import progress
+from pages.ui import choices, progress
 from pages.ui.job_titles import title
 from pages.ui.session import errors_shown, owner, remember, services
 from spatialformer_core.service import model_convert
@@ -46,10 +46,10 @@ def form(models: Sequence[CheckpointInfo]) -> None:
             )
             return
         left, right = st.columns([3, 2])
-        chosen = left.selectbox(
+        chosen = choices.one_of(
+            left,
             "File on the server",
-            list(found),
-            format_func=found.__getitem__,
+            found,
             key="convert-file",
             help="A checkpoint of the published package; nothing in it is executed.",
         )
@@ -64,17 +64,17 @@ def form(models: Sequence[CheckpointInfo]) -> None:
 
 def _more(chosen: str, name: str, found: dict[str, str]) -> None:
     one, two, three, four = st.columns(4)
-    input_type = one.selectbox(
+    input_type = choices.one_of(
+        one,
         "Trained on",
-        list(_INPUTS),
-        format_func=_INPUTS.__getitem__,
+        _INPUTS,
         key="convert-input",
         help="Older files do not tell whether they read pairs or single cells.",
     )
-    layout = two.selectbox(
+    layout = choices.one_of(
+        two,
         "Attention layout",
-        list(_LAYOUTS),
-        format_func=_LAYOUTS.__getitem__,
+        _LAYOUTS,
         key="convert-layout",
         help="How the weights of the heads lie in the file; the check below tells a wrong one.",
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from pages.ui import cards, downloads
-from pages.ui.session import current_slide, errors_shown, link, linked, services
+from pages.ui import cards, choices, downloads
+from pages.ui.session import errors_shown, link, linked, services
 from pages.ui.text import count, duration, moment, number, plural
 
 if TYPE_CHECKING:
@@ -43,12 +43,11 @@ def choose(models: Sequence[CheckpointInfo]) -> CheckpointInfo:
     wanted = linked("model")
     if wanted and wanted not in by_id:
         st.warning("The model of this link is not here; it may have been removed.")
-    ids = list(by_id)
-    chosen = st.selectbox(
+    chosen = choices.one_of(
+        st,
         "Model (checkpoint)",
-        ids,
-        index=ids.index(wanted) if wanted in by_id else 0,
-        format_func=lambda i: _label(by_id[i]),
+        {info.id: _label(info) for info in models},
+        wanted,
         help="Those that ship first, then those of `checkpoints` in the home folder.",
     )
     link("model", chosen)
@@ -173,26 +172,18 @@ def coverage(info: CheckpointInfo, slides: Sequence[SlideMeta]) -> None:
     st.markdown("**What it knows of a slide's panel**")
     if not slides:
         st.info("Register a slide to see how much of its panel this model knows.")
-        st.page_link("pages/slides.py", label="Register a slide", icon=":material/add_circle:")
+        cards.register_link()
         return
-    by_id = {meta.slide_id: meta for meta in slides}
-    ids, wanted = list(by_id), current_slide()
     left, right = st.columns([2, 1], vertical_alignment="bottom")
-    slide_id = left.selectbox(
-        "Slide",
-        ids,
-        index=ids.index(wanted) if wanted in by_id else 0,
-        format_func=lambda i: by_id[i].name,
-        key="models-slide",
-    )
+    meta = choices.one_slide(left, slides, key="models-slide")
     folded = right.checkbox(
         "Letter case does not matter",
         key="models-case",
         help="Cd3e (mouse) then counts as CD3E (human), which assumes that they are orthologues.",
     )
     with errors_shown():
-        report = _report(slide_id, by_id[slide_id].version, info.id, ignore_case=folded)
-        _covered(report, f"{slide_id}-{info.id}")
+        report = _report(meta.slide_id, meta.version, info.id, ignore_case=folded)
+        _covered(report, f"{meta.slide_id}-{info.id}")
 
 
 def _covered(report: CoverageReport, stem: str) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.ui import cards
-from pages.ui.session import errors_shown, link, owner, remember, services
+from pages.ui.result_page import NEIGHBOURS
+from pages.ui.session import errors_shown, owner, services
 from pages.ui.text import compact, count, duration
 from spatialformer_core.service import model_jobs
 from spatialformer_core.service.colocalise_estimate import estimate_colocalisation
@@ -65,7 +66,6 @@ def _panel_known(estimate: ColocaliseEstimate) -> None:
 
 def panel(request: ColocaliseRequest | None) -> None:
     """Draw the estimate and the start button."""
-    st.markdown("##### Before you start")
     if request is None:
         st.caption("Choose cells and a model; numbers and time appear here.")
         return
@@ -85,8 +85,6 @@ def panel(request: ColocaliseRequest | None) -> None:
                 "The baseline of type pairs is left out: it is learnt on cells elsewhere on the "
                 "slide, which the model was trained on and which are not asked about."
             )
-        label = "Predict neighbours"
-        if st.button(label, type="primary", icon=":material/play_arrow:", width="stretch"):
-            link("neighbours", model_jobs.submit(services(), request, owner()))
-            remember("The prediction is started.")
-            st.rerun()
+        NEIGHBOURS.start_button(
+            "Predict neighbours", lambda: model_jobs.submit(services(), request, owner())
+        )

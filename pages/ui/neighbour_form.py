@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages.ui import model_choice
-from pages.ui.session import current_slide, owner, services
+from pages.ui import choices, model_choice
+from pages.ui.session import owner, services
 from spatialformer_core.service import SampleMetadata
 from spatialformer_core.service.colocalise import ColocaliseRequest
 from spatialformer_core.service.colocalise_estimate import expression_files, file_overview
@@ -63,17 +63,9 @@ def _of_slide(slides: Sequence[SlideMeta]) -> _Where | None:
     if not slides:
         st.info("There is no slide yet; register one on the page *Slides*.")
         return None
-    by_id = {meta.slide_id: meta for meta in slides}
-    ids, wanted = list(by_id), current_slide()
     left, right = st.columns(2)
-    chosen = left.selectbox(
-        "Slide",
-        ids,
-        index=ids.index(wanted) if wanted in by_id else 0,
-        format_func=lambda i: by_id[i].name,
-        key="neighbours-slide",
-    )
-    meta = by_id[chosen]
+    meta = choices.one_slide(left, slides, key="neighbours-slide")
+    chosen = meta.slide_id
     regions = {roi.roi_id: roi.name for roi in services().rois(chosen, owner())}
     picked = right.multiselect(
         "Regions",
@@ -106,9 +98,7 @@ def _of_file() -> _Where | None:
             "and a column of cell types, no coordinates."
         )
         return None
-    chosen = st.selectbox(
-        "File", list(files), format_func=files.__getitem__, key="neighbours-source"
-    )
+    chosen = choices.one_of(st, "File", files, key="neighbours-source")
     n_cells, groups, placed = _overview(str(services().home), chosen)
     placed_text = "with coordinates" if placed else "without coordinates"
     st.caption(f"{n_cells:,} cells {placed_text}; {len(groups)} groupings.")
@@ -221,10 +211,10 @@ def _far(slow: str) -> int:
 
 
 def _taking_part() -> str:
-    chosen: str = st.selectbox(
+    chosen: str = choices.one_of(
+        st,
         "Cells that take part",
-        list(_CELLS),
-        format_func=_CELLS.__getitem__,
+        _CELLS,
         key="neighbours-cells",
         help="A model flatters itself on cells that it was trained on.",
     )

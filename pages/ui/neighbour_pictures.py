@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from pages.ui import cards, charts, neighbour_charts, neighbour_chord
+from pages.ui import cards, charts, choices, neighbour_charts, neighbour_chord
 from pages.ui.neighbour_charts import MODEL, NAMES, TRUE, WEIGHTED
 from pages.ui.session import services
 from spatialformer_core.errors import SpatialFormerError
@@ -112,12 +112,7 @@ def _types(pairs: pd.DataFrame, key: str) -> list[str]:
 
 
 def _metric(key: str) -> str:
-    chosen: str = st.selectbox(
-        "Figure",
-        list(_METRICS),
-        format_func=_METRIC_NAMES.__getitem__,
-        key=f"neighbours-metric-{key}",
-    )
+    chosen: str = choices.one_of(st, "Figure", _METRIC_NAMES, key=f"neighbours-metric-{key}")
     return chosen
 
 

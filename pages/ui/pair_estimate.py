@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui import cards
-from pages.ui.session import errors_shown, link, owner, remember, services
+from pages.ui.result_page import GENE_PAIRS
+from pages.ui.session import errors_shown, owner, services
 from pages.ui.text import compact, count, duration, plural
 
 if TYPE_CHECKING:
@@ -61,7 +62,6 @@ def _reach(estimate: GenePairEstimate) -> None:
 
 def panel(request: GenePairRequest | None) -> None:
     """Draw the estimate and the start button."""
-    st.markdown("##### Before you start")
     if request is None:
         st.caption("Choose what to compare; size, replicates and time appear here.")
         return
@@ -81,8 +81,5 @@ def panel(request: GenePairRequest | None) -> None:
             ]
         )
         _reach(estimate)
-        if st.button("Compare", type="primary", icon=":material/play_arrow:", width="stretch"):
-            link("pairs", services().gene_pairs.start(request, owner()))
-            remember("The comparison is started.")
-            st.rerun()
+        GENE_PAIRS.start_button("Compare", lambda: services().gene_pairs.start(request, owner()))
         _units(estimate)

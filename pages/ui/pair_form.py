@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages.ui import choices
 from pages.ui.session import current_slide, services
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import GenePairRequest
@@ -111,10 +112,10 @@ def _details() -> tuple[dict[str, Any], dict[str, Any]]:
     with st.expander("Details", icon=":material/tune:"):
         one, two, three = st.columns(3)
         settings = {
-            "unit": one.selectbox(
+            "unit": choices.one_of(
+                one,
                 "Replicate unit",
-                list(_UNITS),
-                format_func=_UNITS.__getitem__,
+                _UNITS,
                 key="pairs-unit",
                 help="What counts as one observation. Never the cell: neighbours share everything.",
             ),

@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui import cards
-from pages.ui.session import errors_shown, link, owner, remember, services
+from pages.ui.result_page import SCREENS
+from pages.ui.session import errors_shown, owner, services
 from pages.ui.text import compact, count, duration, number, plural
 from spatialformer_core.service import screen_desk
 
@@ -121,17 +122,13 @@ def _reach(estimate: ScreenEstimate) -> None:
     )
 
 
-def _start(request: ScreenRequest) -> None:
-    with errors_shown():
-        screen_desk.check_references(services(), request)
-        link("screen", services().submit_screen(request, owner()))
-        remember("The screen is started.")
-        st.rerun()
+def _submit(request: ScreenRequest) -> str:
+    screen_desk.check_references(services(), request)
+    return services().submit_screen(request, owner())
 
 
 def panel(request: ScreenRequest | None) -> None:
     """Draw the estimate and the start button."""
-    st.markdown("##### Before you start")
     if request is None:
         st.caption("Choose two cell types and a model; size and time of the screen appear here.")
         return
@@ -139,6 +136,5 @@ def panel(request: ScreenRequest | None) -> None:
         estimate = _estimate(request)
         _numbers(estimate, request)
         _reach(estimate)
-        if st.button("Start screen", type="primary", icon=":material/play_arrow:", width="stretch"):
-            _start(request)
+        SCREENS.start_button("Start screen", lambda: _submit(request))
         _units(estimate)

@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui import cards, charts, downloads, screen_cells, screen_charts
-from pages.ui.session import errors_shown, link, owner, remember, services
+from pages.ui.result_page import SCREENS
+from pages.ui.session import owner, services
 from pages.ui.text import count, number
 from spatialformer_core.service import screen_desk
 
@@ -264,14 +265,9 @@ def _direction(result: ScreenView, _key: str) -> None:
 
 def _methods(result: ScreenView, key: str) -> None:
     st.markdown(str(result.info["methods"]))
-    st.download_button(
-        "Methods (text)",
-        str(result.info["methods"]),
-        file_name=f"screen-methods-{key}.txt",
-        key=f"methods-{key}",
-        icon=":material/download:",
-        on_click="ignore",
-    )
+    text = str(result.info["methods"]).encode("utf-8")
+    name = f"screen-methods-{key}.txt"
+    downloads.file_button("Methods (text)", text, name, "text/plain", f"methods-{key}")
     if st.button(
         "Run again with these settings",
         key=f"again-{key}",
@@ -279,10 +275,7 @@ def _methods(result: ScreenView, key: str) -> None:
         help="The same request once more. Provenance (above) holds it as well; on the command "
         "line: spatialformer rerun FILE --out FOLDER.",
     ):
-        with errors_shown():
-            link("screen", screen_desk.again(services(), key, owner()))
-            remember("The screen is started again.")
-            st.rerun()
+        SCREENS.started(lambda: screen_desk.again(services(), key, owner()), "is started again")
     meanings = pd.DataFrame(list(result.info["columns"].items()), columns=["column", "meaning"])
     with st.expander("What each column means", icon=":material/help:"):
         _frame(meanings, "columns")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages.ui import choices
 from pages.ui.session import errors_shown, remember, rerun, services
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import ScreenRequest, screen_desk
@@ -142,15 +143,8 @@ def _sizes() -> dict[str, Any]:
 
 
 def _choice(column: Any, label: str, options: dict[str, str], field: str, explanation: str) -> str:
-    names = list(options)
-    chosen: str = column.selectbox(
-        label,
-        names,
-        index=names.index(_default(field)),
-        format_func=options.__getitem__,
-        key=f"screen-{field}",
-        help=explanation,
-    )
+    key = f"screen-{field}"
+    chosen: str = choices.one_of(column, label, options, _default(field), key=key, help=explanation)
     return chosen
 
 

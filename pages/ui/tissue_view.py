@@ -25,20 +25,6 @@ SET = "(set) "
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#B8A100")
 
 
-def choose_slide(slides: Sequence[SlideMeta], wanted: str | None) -> SlideMeta:
-    """Draw the slide choice; the one of the link comes first."""
-    by_id = {meta.slide_id: meta for meta in slides}
-    ids = list(by_id)
-    chosen = st.selectbox(
-        "Slide",
-        ids,
-        index=ids.index(wanted) if wanted in by_id else 0,
-        format_func=lambda i: by_id[i].name,
-        help="Slides are registered on the page *Slides*.",
-    )
-    return by_id[chosen]
-
-
 def choose_genes(meta: SlideMeta) -> list[str]:
     """Draw the choice of genes whose transcripts are shown in the picture."""
     if not meta.has_transcripts:
