@@ -33,7 +33,7 @@ def guarded(handler: Handler) -> Callable[[Request], Response]:
         if owner is None or owner != visitor(request):
             return PlainTextResponse("The access to this slide has expired.", 403)
         try:
-            return handler(request, view.open_view(slide_id))
+            return handler(request, view.open_view(services().home, slide_id))
         except view.TooMany as error:
             return PlainTextResponse(error.message, 413)
         except SpatialFormerError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 
@@ -14,8 +15,9 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import Services, open_services
 
 
-@st.cache_resource(show_spinner=False)
-def _services(home: str) -> Services:
+@functools.lru_cache(maxsize=8)
+def _services(_home: str) -> Services:
+    # Not Streamlit's cache: each tile asks, and its keys take longer than the tile.
     return open_services()
 
 

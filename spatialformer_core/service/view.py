@@ -194,25 +194,9 @@ class SlideView:
             If no gene or more than `MAX_GENES` are asked for, or one is not on the panel.
         """
         _check_genes(genes)
-        unknown = [gene for gene in genes if gene not in self._gene_position]
-        if unknown:
-            raise SpatialFormerError(f"Gene {unknown[0][:40]!r} is not on the slide's panel.")
         if not self._has_tile(x, y):
             return None
-        xy_um, gene = self.slide.tile_transcripts(x, y)
-        # Within a tile molecules are sorted by gene: each gene is one slice.
-        columns = np.array([self._gene_position[name] for name in genes])
-        first, last = (np.searchsorted(gene, columns, side) for side in ("left", "right"))
-        parts = [xy_um[a:b] for a, b in zip(first, last, strict=True)]
-        which = np.repeat(np.arange(len(genes)), last - first)
-        local = np.concatenate(parts) - self._origin_um
-        return b"".join(
-            (
-                np.array([len(which)], "<u4").tobytes(),
-                local.astype("<f4").tobytes(),
-                which.astype("u1").tobytes(),
-            )
-        )
+        return self._molecule_bytes(*self.slide.tile_transcripts(x, y, genes))
 
     def molecules(self, genes: Sequence[str], window_um: Bounds | None = None) -> bytes:
         """Return the molecules of some genes in a window, or on the whole slide.
@@ -234,14 +218,12 @@ class SlideView:
                 f"{found:,} transcripts lie in this view; {MAX_MOLECULES:,} are shown at once.",
                 fix="Zoom in or choose fewer genes.",
             )
-        xy_um, which = self.slide.gene_transcripts(genes, window_um)
-        return b"".join(
-            (
-                np.array([len(which)], "<u4").tobytes(),
-                (xy_um - self._origin_um).astype("<f4").tobytes(),
-                which.astype("u1").tobytes(),
-            )
-        )
+        return self._molecule_bytes(*self.slide.gene_transcripts(genes, window_um))
+
+    def _molecule_bytes(self, xy_um: FloatArray, which: NDArray[Any]) -> bytes:
+        count = np.array([len(which)], "<u4").tobytes()
+        local = (xy_um - self._origin_um).astype("<f4").tobytes()
+        return b"".join((count, local, which.astype("u1").tobytes()))
 
     def density(self, level: int, genes: Sequence[str] = ()) -> bytes:
         """Return molecules per bin: all of them, or those of some genes together.
@@ -314,10 +296,6 @@ class SlideView:
         return self.slide.nuclei()
 
     @functools.cached_property
-    def _gene_position(self) -> dict[str, int]:
-        return {gene: position for position, gene in enumerate(self.slide.genes)}
-
-    @property
     def _origin_um(self) -> NDArray[np.float64]:
         return np.array([self.slide.grid.x0, self.slide.grid.y0])
 
@@ -366,7 +344,7 @@ def with_header(header: dict[str, Any], body: bytes) -> bytes:
     return np.array([len(text)], "<u4").tobytes() + text + body
 
 
-def open_view(slide_id: str) -> SlideView:
+def open_view(home: Path, slide_id: str) -> SlideView:
     """Return a slide as the viewer sees it; open slides are kept until they are written anew.
 
     Raises
@@ -374,11 +352,12 @@ def open_view(slide_id: str) -> SlideView:
     SpatialFormerError
         If there is no such slide.
     """
-    store = SlideStore(files.home())
-    manifest = store.path(slide_id) / files.MANIFEST
-    if not manifest.is_file():
-        raise SpatialFormerError(f"There is no slide {slide_id!r}.", where="slide")
-    return _open(store.root.parent, slide_id, manifest.stat().st_mtime_ns)
+    try:
+        written = (SlideStore(home).path(slide_id) / files.MANIFEST).stat()
+    except OSError as error:
+        message = f"There is no slide {slide_id!r}."
+        raise SpatialFormerError(message, where="slide") from error
+    return _open(home, slide_id, written.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=_OPEN_SLIDES)

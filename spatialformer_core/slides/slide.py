@@ -220,14 +220,40 @@ class Slide:
         names = ("tx_indptr", "tx_xy", "tx_gene", "cells_indptr", "cells_indices")
         return {name: index.load(self._index, f"tiles_{name}") for name in names}
 
-    def tile_transcripts(self, ix: int, iy: int) -> tuple[FloatArray, NDArray[np.uint16]]:
-        """Return ``(xy_um (m, 2), gene (m,))`` of one tile, sorted by gene, cell or no cell."""
+    def tile_transcripts(
+        self, ix: int, iy: int, genes: Sequence[str] | None = None
+    ) -> tuple[FloatArray, NDArray[Any]]:
+        """Return the transcripts of one tile, in cells or not, one gene after the other.
+
+        Parameters
+        ----------
+        ix, iy
+            Which tile of `grid`.
+        genes
+            Gene symbols; None is the whole panel.
+
+        Returns
+        -------
+        xy_um, gene
+            Positions, shape ``(m, 2)``, and which of ``genes`` each is, shape ``(m,)``.
+
+        Raises
+        ------
+        SpatialFormerError
+            If there is no such tile, or the panel lacks a gene.
+        """
         tiles = self._tiles
         number = self._tile_number(ix, iy)
-        start, stop = tiles["tx_indptr"][number : number + 2]
+        start, stop = tiles["tx_indptr"][number : number + 2].tolist()
+        xy, gene = tiles["tx_xy"][start:stop], tiles["tx_gene"][start:stop]
+        if genes is not None:
+            # Sorted by gene within a tile. Sought in the array's own type: another copies the tile.
+            columns = np.array([self._column(name) for name in genes], gene.dtype)
+            first, last = gene.searchsorted(columns), gene.searchsorted(columns, "right")
+            parts = [xy[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+            xy, gene = np.concatenate(parts), np.repeat(np.arange(len(genes)), last - first)
         corner = self.grid.corner(np.array([number]))[0]
-        xy = corner + tiles["tx_xy"][start:stop] * self.grid.quantum_um
-        return xy.astype(np.float32), tiles["tx_gene"][start:stop]
+        return (corner + xy * self.grid.quantum_um).astype(np.float32), gene
 
     def tile_cells(self, ix: int, iy: int) -> IntArray:
         """Return the cells whose centroid lies in one tile, ascending."""

@@ -63,7 +63,7 @@ class OneTile:
 def client(monkeypatch, tmp_path):
     monkeypatch.setenv("SPATIALFORMER_HOME", str(tmp_path))
 
-    def open_view(slide_id):
+    def open_view(_home, slide_id):
         if slide_id != "lung":
             raise SpatialFormerError(f"There is no slide {slide_id!r}.")
         return OneTile()

@@ -106,7 +106,7 @@ def home(tmp_path_factory):
 @pytest.fixture
 def shown(home, monkeypatch):
     monkeypatch.setenv("SPATIALFORMER_HOME", str(home))
-    return view.open_view("small")
+    return view.open_view(home, "small")
 
 
 def decode_codes(body):
@@ -325,18 +325,18 @@ def test_cell_says_what_it_is(shown):
     assert shown.cell(-1) is None
 
 
-def test_an_unknown_slide_is_an_error(shown):
+def test_an_unknown_slide_is_an_error(home):
     for slide_id in ("nobody", "../small", ""):
         with pytest.raises(SpatialFormerError):
-            view.open_view(slide_id)
+            view.open_view(home, slide_id)
 
 
 def test_a_slide_that_was_written_anew_is_opened_anew(shown, home):
-    assert view.open_view("small") is shown
+    assert view.open_view(home, "small") is shown
     manifest = home / "slides" / "small" / "COMPLETE.json"
     before = manifest.stat()
     os.utime(manifest, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    assert view.open_view("small") is not shown
+    assert view.open_view(home, "small") is not shown
 
 
 def test_colours_differ_for_as_many_groups_as_there_are_colours():
