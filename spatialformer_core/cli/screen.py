@@ -10,13 +10,12 @@ import typer
 from spatialformer_core.cli import screen_options as options
 from spatialformer_core.cli.output import AsJson, emit_json, say, table
 from spatialformer_core.cli.rerun import rerun
-from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.cli.screening import read_text
 
 if TYPE_CHECKING:
     from spatialformer_core.service import ScreenView
 
 _TOP = 10
-_MAX_REGIONS_BYTES = 8_000_000
 
 
 def register(app: typer.Typer) -> None:
@@ -73,7 +72,8 @@ def screen(  # noqa: PLR0913 - one parameter per option
     values |= {"null_checkpoint_id": null_checkpoint, "allow_simulated": allow_simulated}
     values |= {"ligand_receptor": _absolute(ligand_receptor), "liana": liana}
     values |= {"gene_set_files": [str(path.resolve()) for path in gene_set_files or ()]}
-    values |= {"regions_geojson": _read_text(roi), "versus_geojson": _read_text(versus)}
+    values |= {"regions_geojson": roi and read_text(roi)}
+    values |= {"versus_geojson": versus and read_text(versus)}
     engine = (workers, scheduler, {"GPU": 1.0} if gpu_workers else {})
     given = (checkpoint, genes, knockout_sets)
     execution = {"engine": engine, "shards": shards, "resume": resume, "figures": figures}
@@ -140,27 +140,3 @@ def _absolute(source: str | None) -> str | None:
     if source is None or source == "liana":
         return source
     return str(Path(source).resolve())
-
-
-def _read_text(path: Path | None) -> str | None:
-    """Read a small text file that the user names; None if none is named.
-
-    Raises
-    ------
-    SpatialFormerError
-        If it is not there, too large or no text.
-    """
-    if path is None:
-        return None
-    if not path.is_file():
-        raise SpatialFormerError("The file with the regions does not exist.", where=str(path))
-    if path.stat().st_size > _MAX_REGIONS_BYTES:
-        raise SpatialFormerError(
-            f"The regions are larger than {_MAX_REGIONS_BYTES:,} bytes.", where=str(path)
-        )
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise SpatialFormerError(
-            "The file with the regions is no text.", where=str(path)
-        ) from error

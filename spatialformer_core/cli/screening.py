@@ -90,7 +90,7 @@ def named_genes(text: str | None) -> tuple[str, ...]:
         return ()
     path = Path(text)
     is_file = "," not in text and path.is_file()
-    genes = genes_of(_text(path) if is_file else text)
+    genes = genes_of(read_text(path) if is_file else text)
     if not genes:
         raise SpatialFormerError("--genes names no gene.", where=text[:200])
     return genes
@@ -114,10 +114,17 @@ def named_sets(path: Path | None) -> dict[str, list[str]]:
         if not isinstance(value, dict):
             raise SpatialFormerError("Gene sets must be {name: [genes]}.", where=str(path))
         return value
-    return sets_of(_text(path))
+    return sets_of(read_text(path))
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a small text file that the user names: regions, genes, gene sets.
+
+    Raises
+    ------
+    SpatialFormerError
+        If it is not there, too large or no text.
+    """
     if not path.is_file():
         raise SpatialFormerError("The file does not exist.", where=str(path))
     if path.stat().st_size > _MAX_BYTES:

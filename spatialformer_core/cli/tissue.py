@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spatialformer_core.cli.output import AsJson, emit_json, say, terminal_progress
+from spatialformer_core.errors import SpatialFormerError
+
+if TYPE_CHECKING:
+    from spatialformer_core.simulate import CohortReport, SimulationReport
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +26,9 @@ def simulate(  # noqa: PLR0913 - one parameter per option
     seed: Annotated[int, typer.Option(help="Equal seeds give equal slides.")] = 1,
     cells: Annotated[int, typer.Option(help="Number of segmented cells.")] = 20_000,
     depth: Annotated[float, typer.Option(help="Transcripts per cell, 1 = lung panel.")] = 1.0,
-    donor: Annotated[str, typer.Option(help="Donor with its own gene effects.")] = "simulated-1",
+    donor: Annotated[
+        str | None, typer.Option(help="Donor with its own gene effects; without, simulated-1.")
+    ] = None,
     granulomas: Annotated[
         int | None, typer.Option(help="Number of granulomas; without, one per 2,000 cells.")
     ] = None,
@@ -33,52 +39,50 @@ def simulate(  # noqa: PLR0913 - one parameter per option
     as_json: AsJson = False,
 ) -> None:
     """Write a lung-like tissue with planted truth as a Xenium bundle, or a cohort of them."""
+    values: dict[str, Any] = {"seed": seed, "cells": cells, "depth": depth, "he": he}
+    values |= {"planted": planted}
+    alone = {"donor": donor, "granulomas": granulomas}
+    alone = {name: value for name, value in alone.items() if value is not None}
     if healthy or disease:
-        _cohort(
-            out,
-            {
-                "seed": seed,
-                "cells": cells,
-                "depth": depth,
-                "he": he,
-                "planted": planted,
-                "healthy": healthy,
-                "disease": disease,
-            },
-            as_json=as_json,
-        )
-        return
+        if alone:
+            raise SpatialFormerError(
+                "A cohort names its donors and lays out their granulomas itself.",
+                where=", ".join(f"--{name}" for name in alone),
+                fix="Leave these options out, or simulate one slide without --healthy, --disease.",
+            )
+        report, told = _cohort(out, {**values, "healthy": healthy, "disease": disease})
+    else:
+        report, told = _slide(out, {**values, **alone})
+    if as_json:
+        emit_json(report.model_dump(mode="json"))
+    else:
+        say(told)
+
+
+def _slide(out: Path, values: dict[str, Any]) -> tuple[SimulationReport, str]:
     from spatialformer_core.config import validate
     from spatialformer_core.simulate import SimulationSettings
     from spatialformer_core.simulate import simulate as run
 
-    values: dict[str, Any] = {"seed": seed, "cells": cells, "depth": depth, "donor": donor}
-    values |= {"granulomas": granulomas, "he": he, "planted": planted}
     settings = validate(SimulationSettings, values, "simulate")
     report = run(out, settings, progress=terminal_progress())
-    if as_json:
-        emit_json(report.model_dump(mode="json"))
-    else:
-        say(
-            f"{report.name}: {report.cells:,} cells, {report.genes} genes, {report.transcripts:,} "
-            f"transcripts, {report.granulomas} granulomas in {report.seconds:.0f} s."
-        )
+    return report, (
+        f"{report.name}: {report.cells:,} cells, {report.genes} genes, {report.transcripts:,} "
+        f"transcripts, {report.granulomas} granulomas in {report.seconds:.0f} s."
+    )
 
 
-def _cohort(out: Path, values: dict[str, Any], *, as_json: bool) -> None:
+def _cohort(out: Path, values: dict[str, Any]) -> tuple[CohortReport, str]:
     from spatialformer_core.config import validate
     from spatialformer_core.simulate import CohortSettings, simulate_cohort
 
     settings = validate(CohortSettings, values, "simulate")
     report = simulate_cohort(out, settings, progress=terminal_progress())
-    if as_json:
-        emit_json(report.model_dump(mode="json"))
-    else:
-        say(
-            f"{report.name}: {report.healthy} healthy and {report.disease} diseased donors, "
-            f"{report.transcripts:,} transcripts in {report.seconds:.0f} s. All at once: "
-            f"spatialformer ingest --cohort {out / report.sheet}"
-        )
+    return report, (
+        f"{report.name}: {report.healthy} healthy and {report.disease} diseased donors, "
+        f"{report.transcripts:,} transcripts in {report.seconds:.0f} s. All at once: "
+        f"spatialformer ingest --cohort {out / report.sheet}"
+    )
 
 
 def demo(*, as_json: AsJson = False) -> None:

@@ -8,7 +8,6 @@ import json
 import pytest
 
 from spatialformer_core import files
-from spatialformer_core.cli import main
 from spatialformer_core.config import QcThresholds
 from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.service import cohort
@@ -16,20 +15,6 @@ from spatialformer_core.slides import SlideStore
 
 COLUMNS = ["source", "name", "donor", "block", "condition", "tissue", "species", "assay"]
 QC = QcThresholds()
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line; returns exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["spatialformer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return call
 
 
 @pytest.fixture
@@ -170,3 +155,22 @@ def test_cancelling_stops_the_whole_sheet(sources, tmp_path) -> None:
     with pytest.raises(Cancelled):
         cohort.ingest_cohort(rows, store, QC, cancel=lambda: True)
     assert not store.list()
+
+
+def test_a_simulated_cohort_comes_with_its_sheet(run, tmp_path) -> None:
+    out = tmp_path / "sim"
+    few = ["--healthy", 1, "--disease", 1, "--cells", 200, "--no-he"]
+    code, told, _ = run("simulate", out, *few, "--json")
+    assert code == 0
+    report = json.loads(told)
+    assert (report["healthy"], report["disease"], report["cells"]) == (1, 1, 400)
+    rows = list(csv.DictReader((out / report["sheet"]).read_text("utf-8").splitlines()))
+    assert [line["condition"] for line in rows] == ["healthy", "disease"]
+    assert all((out / line["source"]).is_dir() for line in rows)
+
+
+@pytest.mark.parametrize("options", [("--granulomas", 3), ("--donor", "P1")])
+def test_a_cohort_takes_no_options_of_a_single_slide(run, tmp_path, options) -> None:
+    code, _, err = run("simulate", tmp_path / "sim", "--disease", 1, *options)
+    assert (code, "A cohort names its donors" in err, options[0] in err) == (2, True, True)
+    assert not (tmp_path / "sim").exists()

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from spatialformer_core import files
-from spatialformer_core.cli import main
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.perturbation import liana_ranks
 from spatialformer_core.slides import SlideStore, ingest
@@ -62,18 +61,10 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def run(home, monkeypatch, capsys):
-    """Run the command line on the home; returns exit code, stdout and stderr."""
+def run(run, home, monkeypatch):
+    """Run the command line on the home."""
     monkeypatch.setenv("SPATIALFORMER_HOME", str(home))
-
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["spatialformer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return call
+    return run
 
 
 SCREEN = ["screen", "mixed", "--groupby", "cell_type", "--max-pairs-per-unit", "10"]

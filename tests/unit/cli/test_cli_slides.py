@@ -8,8 +8,6 @@ import re
 import numpy as np
 import pytest
 
-from spatialformer_core.cli import main
-
 METADATA = {
     "donor": "P1",
     "block": "B2",
@@ -19,20 +17,6 @@ METADATA = {
     "assay": "Xenium",
 }
 OPTIONS = [part for field, value in METADATA.items() for part in (f"--{field}", value)]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line; returns exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["spatialformer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")
