@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from spatialformer_core.cli.output import AsJson, emit_json, say, terminal_progress
 from spatialformer_core.errors import SpatialFormerError
-
-if TYPE_CHECKING:
-    from spatialformer_core.simulate import CohortReport, SimulationReport
 
 
 def register(app: typer.Typer) -> None:
@@ -54,31 +51,31 @@ def simulate(  # noqa: PLR0913 - one parameter per option
     else:
         report, told = _slide(out, {**values, **alone})
     if as_json:
-        emit_json(report.model_dump(mode="json"))
+        emit_json(report)
     else:
         say(told)
 
 
-def _slide(out: Path, values: dict[str, Any]) -> tuple[SimulationReport, str]:
+def _slide(out: Path, values: dict[str, Any]) -> tuple[dict[str, Any], str]:
     from spatialformer_core.config import validate
     from spatialformer_core.simulate import SimulationSettings
     from spatialformer_core.simulate import simulate as run
 
     settings = validate(SimulationSettings, values, "simulate")
     report = run(out, settings, progress=terminal_progress())
-    return report, (
+    return report.model_dump(mode="json"), (
         f"{report.name}: {report.cells:,} cells, {report.genes} genes, {report.transcripts:,} "
         f"transcripts, {report.granulomas} granulomas in {report.seconds:.0f} s."
     )
 
 
-def _cohort(out: Path, values: dict[str, Any]) -> tuple[CohortReport, str]:
+def _cohort(out: Path, values: dict[str, Any]) -> tuple[dict[str, Any], str]:
     from spatialformer_core.config import validate
     from spatialformer_core.simulate import CohortSettings, simulate_cohort
 
     settings = validate(CohortSettings, values, "simulate")
     report = simulate_cohort(out, settings, progress=terminal_progress())
-    return report, (
+    return report.model_dump(mode="json"), (
         f"{report.name}: {report.healthy} healthy and {report.disease} diseased donors, "
         f"{report.transcripts:,} transcripts in {report.seconds:.0f} s. All at once: "
         f"spatialformer ingest --cohort {out / report.sheet}"
