@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -40,8 +41,16 @@ def validate(kind: type[Model], values: Any, where: str) -> Model:
         raise SpatialFormerError(f"Invalid {kind.__name__}: {problems}.", where=where) from error
 
 
-def load_recipe(path: Path, kind: type[Model]) -> Model:
+def load_recipe(path: Path, kind: type[Model], changes: Iterable[str] = ()) -> Model:
     """Read a YAML recipe.
+
+    Parameters
+    ----------
+    path, kind
+        The file, and what it describes.
+    changes
+        ``FIELD=VALUE`` instead of what the file says, the value in YAML; dots lead into the fields
+        of a field.
 
     Raises
     ------
@@ -56,7 +65,29 @@ def load_recipe(path: Path, kind: type[Model]) -> Model:
         values = yaml.safe_load(path.read_text("utf-8"))
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise SpatialFormerError(f"The recipe is no YAML: {error}.", where=str(path)) from error
-    return validate(kind, values if values is not None else {}, str(path))
+    values = values if values is not None else {}
+    for change in changes:
+        _set(values, change)
+    return validate(kind, values, str(path))
+
+
+def _set(values: Any, change: str) -> None:
+    name, equals, text = change.partition("=")
+    *outer, last = name.split(".")
+    at = values
+    for part in outer:
+        at = at.setdefault(part, {}) if isinstance(at, dict) else None
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        at = None
+    if not equals or not isinstance(at, dict):
+        raise SpatialFormerError(
+            "A field of the recipe cannot be set like this.",
+            where=change,
+            fix="FIELD=VALUE, for example seed=1 or model.changes.dropout=0.2.",
+        )
+    at[last] = value
 
 
 class SampleMetadata(FrozenModel):

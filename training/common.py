@@ -57,6 +57,14 @@ def parser(what: str) -> argparse.ArgumentParser:
     made.add_argument("recipe", type=Path, help="YAML recipe")
     made.add_argument("--home", type=Path, default=None, help="default: $SPATIALFORMER_HOME")
     made.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="FIELD=VALUE",
+        help="instead of what the recipe says, e.g. seed=1 or model.changes.dropout=0.2",
+    )
+    made.add_argument(
         "--replace", action="store_true", help="remove a result of the same name first"
     )
     return made

@@ -270,7 +270,7 @@ def _panel(slide: Slide, recipe: CorpusRecipe, names: GeneNames) -> tuple[tuple[
 
 
 def _door(arguments: argparse.Namespace) -> Path:
-    recipe = load_recipe(arguments.recipe, CorpusRecipe)
+    recipe = load_recipe(arguments.recipe, CorpusRecipe, arguments.changes)
     engine = Engine(arguments.workers, arguments.scheduler, dict(arguments.resource))
     home = arguments.home or files.home()
     return build(recipe, home, engine=engine, replace=arguments.replace)

@@ -17,7 +17,7 @@ from training import common, pretrain
 
 
 def _door(arguments: argparse.Namespace) -> Path:
-    if load_recipe(arguments.recipe, TrainRecipe).continue_from is None:
+    if load_recipe(arguments.recipe, TrainRecipe, arguments.changes).continue_from is None:
         raise SpatialFormerError(
             "The recipe names no checkpoint to continue.",
             where=str(arguments.recipe),

@@ -254,7 +254,7 @@ def _provenance(
 
 
 def _door(arguments: argparse.Namespace) -> Path:
-    recipe = load_recipe(arguments.recipe, GraphsageRecipe)
+    recipe = load_recipe(arguments.recipe, GraphsageRecipe, arguments.changes)
     return train(recipe, arguments.home or files.home(), replace=arguments.replace)
 
 

@@ -114,7 +114,7 @@ def stop_on_signal() -> Cancel:
 
 def door(arguments: argparse.Namespace) -> Path:
     """Train what the command line names."""
-    recipe = load_recipe(arguments.recipe, TrainRecipe)
+    recipe = load_recipe(arguments.recipe, TrainRecipe, arguments.changes)
     home = arguments.home or files.home()
     out = arguments.out or common.checkpoint_folder(home, recipe.name)
     is_first = os.environ.get("RANK", "0") == "0"

@@ -36,7 +36,7 @@ def test_every_shipped_recipe_is_valid(path):
 
 
 def arguments(recipe: Path, home: Path) -> argparse.Namespace:
-    return argparse.Namespace(recipe=recipe, home=home, replace=False, out=None)
+    return argparse.Namespace(recipe=recipe, home=home, replace=False, out=None, changes=[])
 
 
 def test_a_missing_corpus_is_one_sentence_and_code_2(tmp_path, capsys):
@@ -61,3 +61,36 @@ def test_a_missing_start_is_named(tmp_path):
         common.find_checkpoint(tmp_path, tmp_path, "towers")
     (tmp_path / "towers").mkdir()
     assert common.find_checkpoint(tmp_path / "home", tmp_path, "towers") == tmp_path / "towers"
+
+
+def test_single_fields_of_a_recipe_are_set_on_the_command_line(tmp_path, capsys):
+    given = ["seed=1", "model.changes.dropout=0.2", "teacher={towers: 2}", "warm_start=null"]
+    path = RECIPES / "pancreas_two_tower_path.yaml"
+    asked = common.parser("").parse_args(
+        [str(path), *(part for one in given for part in ("--set", one))]
+    )
+    plain, found = (load_recipe(path, TrainRecipe, c) for c in ((), asked.changes))
+    assert (plain.seed, found.seed) == (0, 1)
+    assert found.model.changes == {**plain.model.changes, "dropout": 0.2}
+    assert (found.teacher.towers, found.warm_start) == (2, None)
+    # The door reads them: no corpus of that name is there.
+    door = arguments(path, tmp_path)
+    door.changes = ["corpus=other"]
+    assert common.run(pretrain.door, door) == 2
+    assert "no corpus 'other'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("sed=1", "sed"),
+        ("seed", "FIELD=VALUE"),
+        ("name.first=1", "FIELD=VALUE"),
+        ("seed=[", "FIELD=VALUE"),
+        ("seed=!!python/object/apply:os.getcwd []", "FIELD=VALUE"),
+        ("model.changes.colour=1", "colour"),
+    ],
+)
+def test_a_field_that_cannot_be_set_is_refused(change, message):
+    with pytest.raises(SpatialFormerError, match=message):
+        load_recipe(RECIPES / "pancreas_two_tower.yaml", TrainRecipe, [change]).model.config(400)
