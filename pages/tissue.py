@@ -48,7 +48,7 @@ def _region(meta: SlideMeta, chosen: str) -> composition.Region:
     found = services().rois(meta.slide_id, owner())
     for roi in found:
         if roi.roi_id == chosen:
-            return composition.Region(roi.name, roi.roi_id, roi.area_um2)
+            return composition.Region(roi.name, roi.polygon, roi.area_um2)
     members = sets_of(found).get(chosen.removeprefix(tissue_view.SET))
     if members and chosen.startswith(tissue_view.SET):
         polygon = outline_of(members)
@@ -66,7 +66,7 @@ def _composition(meta: SlideMeta, chosen: str) -> None:
     groupby = keys[first]
     if len(keys) > 1:
         groupby = st.selectbox("Composition by", keys, index=first, width=240)
-    inside = services().composition(meta.slide_id, region.selector, groupby)
+    inside = services().composition(meta.slide_id, region.polygon, groupby)
     whole = services().composition(meta.slide_id, None, groupby)
     composition.view(meta, region, inside, whole)
     region_expression.panel(meta, region, groupby)
@@ -86,6 +86,8 @@ def _workspace(meta: SlideMeta, colour: str, genes: list[str]) -> None:
             rois.select(meta.slide_id, rois.DRAWN)
     with side, st.container(height=HEIGHT_PX, border=False), errors_shown():
         chosen = rois.panel(meta)
+    if tissue_view.is_waited_for(meta):
+        return
     with errors_shown():
         _composition(meta, chosen)
     with errors_shown():

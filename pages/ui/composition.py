@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
@@ -13,15 +13,17 @@ from pages.ui.session import services
 from pages.ui.text import compact, count, percent
 
 if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
     from spatialformer_core.service import SlideMeta
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """What is shown: its name, what the service selects by, its area (None: the whole slide)."""
+    """What is shown: its name, its outline in um and its area (None: the whole slide)."""
 
     name: str
-    selector: Any = None
+    polygon: BaseGeometry | None = None
     area_um2: float | None = None
 
 
@@ -95,7 +97,7 @@ def view(meta: SlideMeta, region: Region, inside: pd.DataFrame, whole: pd.DataFr
             downloads.table_buttons(table, f"{meta.slide_id}-{name}-composition", "composition")
             downloads.file_button(
                 "Its cells (CSV)",
-                lambda: downloads.csv_bytes(services().cells(meta.slide_id, region.selector)),
+                lambda: downloads.csv_bytes(services().cells(meta.slide_id, region.polygon)),
                 f"{meta.slide_id}-{name}-cells.csv",
                 "text/csv",
                 "cell-ids",

@@ -59,7 +59,7 @@ def panel(meta: SlideMeta, region: Region, groupby: str) -> None:
 
 
 def _of_gene(meta: SlideMeta, region: Region, gene: str, groupby: str) -> pd.DataFrame:
-    here = services().expression(meta.slide_id, region.selector, gene, groupby)
+    here = services().expression(meta.slide_id, region.polygon, gene, groupby)
     whole = services().expression(meta.slide_id, None, gene, groupby)
     names = {"mean_count": "mean_slide", "share_expressing": "share_slide"}
     beside = whole.drop(columns="cells").rename(columns=names)

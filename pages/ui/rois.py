@@ -9,9 +9,9 @@ import streamlit as st
 from shapely import Polygon
 
 from pages.ui import downloads, place_image, roi_tools
-from pages.ui.session import errors_shown, owner, remember, rerun, services
+from pages.ui.session import errors_shown, owner, region_owner, remember, rerun, services
 from pages.ui.text import plural
-from pages.ui.tissue_view import SET, VIEWER, colour_of
+from pages.ui.tissue_view import SET, VIEWER, colour_of, is_waited_for
 from pages.ui.viewer import drawn_from, drawn_polygon, forget_drawing
 from spatialformer_core.service.roi_tools import export_csv, sets_of
 
@@ -164,7 +164,7 @@ def _exchange(meta: SlideMeta, rois: Sequence[Roi]) -> None:
                 "application/geo+json",
                 f"export-{meta.slide_id}",
             )
-            _export_csv(meta, whose)
+            _export_csv(meta)
         with st.form(f"import-{meta.slide_id}", border=False, clear_on_submit=True):
             file = st.file_uploader(
                 "GeoJSON, or CSV of Xenium Explorer", type=["geojson", "json", "csv"]
@@ -181,8 +181,8 @@ def _exchange(meta: SlideMeta, rois: Sequence[Roi]) -> None:
                 _import(meta.slide_id, pasted)
 
 
-def _export_csv(meta: SlideMeta, whose: str) -> None:
-    text, lost = export_csv(services().slide(meta.slide_id), whose)
+def _export_csv(meta: SlideMeta) -> None:
+    text, lost = export_csv(services().slide(meta.slide_id), region_owner())
     downloads.file_button(
         "Export for Xenium Explorer (CSV, µm)",
         text.encode("utf-8"),
@@ -224,6 +224,8 @@ def panel(meta: SlideMeta) -> str:
     if found:
         with st.popover("Name, colour, delete", icon=":material/more_horiz:", width="stretch"):
             _rename(meta, found[0], colour_of(rois, found[0]))
+    if is_waited_for(meta):
+        return chosen
     roi_tools.panel(meta, rois)
     _exchange(meta, rois)
     _by_numbers(meta)

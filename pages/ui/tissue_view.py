@@ -10,7 +10,7 @@ import streamlit as st
 from pages.ui import picture_view, view_link
 from pages.ui.routes import mint_token
 from pages.ui.session import owner, rerun, services
-from pages.ui.viewer import ViewerEvent, tissue_viewer
+from pages.ui.viewer import ViewerEvent, has_drawn, tissue_viewer
 from spatialformer_core.service.view import MAX_GENES
 
 if TYPE_CHECKING:
@@ -58,6 +58,17 @@ def features(slide_id: str, selected: str | None) -> list[dict[str, Any]]:
             f"{SET}{properties.get('group')}",
         }
     return found
+
+
+def is_waited_for(meta: SlideMeta) -> bool:
+    """Tell whether the visitor still waits for the cells.
+
+    What a page shows meanwhile makes that longer: the code of the charts alone is as many bytes as
+    a million cells, and parsing it stops the viewer.
+    """
+    if st.session_state.get(picture_view.WITHOUT_WEBGL) or st.session_state.get("plain-picture"):
+        return False
+    return not has_drawn(VIEWER, meta.slide_id)
 
 
 def _linked(meta: SlideMeta) -> dict[str, Any] | None:

@@ -124,5 +124,6 @@ def _look(server: Server, page: str, slide_id: str, rng: np.random.Generator) ->
         for path in ("info.json", "points.bin", "group/cell_type.bin"):
             seconds += data.fetch(path)[0]
         data.close()
+        seconds += opened.drawn(slide_id)
     opened.close()
     return seconds

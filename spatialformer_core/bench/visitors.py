@@ -197,13 +197,20 @@ class OpenPage:
 
     def lasso(self, slide_id: str, ring_um: Sequence[Sequence[float]]) -> float:
         """Draw a region in the tissue viewer; return seconds until all of the page follows."""
-        event = {"kind": "roi", "polygon": ring_um, "slide": slide_id, "seq": time.time() * 1e3}
+        return self._tell({"kind": "roi", "polygon": ring_um, "slide": slide_id})
+
+    def drawn(self, slide_id: str) -> float:
+        """Say that the viewer has drawn the cells; return seconds until the rest is there too."""
+        return self._tell({"kind": "drawn", "slide": slide_id})
+
+    def _tell(self, event: dict[str, Any]) -> float:
         message = _back_message()
         message.rerun_script.query_string = self._query
         message.rerun_script.page_script_hash = self._hash
         message.rerun_script.fragment_id = self._fragment
         state = message.rerun_script.widget_states.widgets.add()
-        state.id, state.json_value = self._component, json.dumps({"event": event})
+        state.id = self._component
+        state.json_value = json.dumps({"event": {**event, "seq": time.time() * 1e3}})
         return self._run(message, time.perf_counter()).page_s
 
     def _run(self, message: Any, start: float) -> Visit:

@@ -45,7 +45,7 @@ export default function (component) {
 
 Point = tuple[float, float]
 Pair = tuple[float, float, float, float]
-EventKind = Literal["roi", "clear", "select", "keypoints", "no-webgl"]
+EventKind = Literal["roi", "clear", "select", "keypoints", "drawn", "no-webgl"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class ViewerEvent:
     kind
         ``roi``: a region was drawn; ``clear``: the drawn region was discarded; ``select``: a named
         region was clicked (or, with ``roi_id`` None, released); ``keypoints``: pairs of points
-        that place an image changed; ``no-webgl``: the browser cannot draw the tissue.
+        that place an image changed; ``drawn``: the cells are there; ``no-webgl``: the browser
+        cannot draw the tissue.
     polygon
         Vertices in um, open ring, empty unless ``kind`` is ``roi``.
     roi_id
@@ -125,7 +126,8 @@ def tissue_viewer(
         "view": None if view is None else dict(view),
         "height": HEIGHT_PX,
     }
-    return _show(key, slide_id, data)
+    event = _show(key, slide_id, data)
+    return None if event is not None and event.kind == "drawn" else event
 
 
 def cells_viewer(
@@ -153,7 +155,7 @@ def cells_viewer(
         Height of the viewer.
     """
     data = {"base": base, "token": token, "colorBy": color_by, "height": height_px}
-    shown = {"genes": [], "rois": [dict(roi) for roi in rois], "view": None}
+    shown = {"genes": [], "rois": [dict(roi) for roi in rois], "view": None, "drawn": None}
     return _show(key, view_id, data | shown)
 
 
@@ -165,7 +167,7 @@ def data_address(slide_id: str, part: str = "") -> str:
 def _show(key: str, view_id: str, data: Mapping[str, Any]) -> ViewerEvent | None:
     event = _take_event(key, view_id)
     draft = st.session_state.get(_draft_key(key, view_id))
-    shown = {"slide": view_id, "draft": draft, **data}
+    shown = {"slide": view_id, "draft": draft, "drawn": has_drawn(key, view_id), **data}
     _component(bundle_url())(key=key, data=shown, on_event_change=_ignore)
     return event
 
@@ -222,6 +224,15 @@ def _ignore() -> None:
     """Stand in for the change callback that the component's state needs to exist."""
 
 
+def has_drawn(key: str, slide_id: str) -> bool:
+    """Tell whether the cells of a slide have been seen by this visitor's viewer."""
+    return bool(st.session_state.get(_drawn_key(key, slide_id)))
+
+
+def _drawn_key(key: str, slide_id: str) -> str:
+    return f"{key}:drawn:{slide_id}"
+
+
 def _draft_key(key: str, slide_id: str) -> str:
     return f"{key}:draft:{slide_id}"
 
@@ -241,6 +252,8 @@ def _take_event(key: str, slide_id: str) -> ViewerEvent | None:
     # An event of the slide that was shown before must not become a region of this one.
     if not isinstance(raw, Mapping) or raw.get("slide") != slide_id:
         return None
+    # Whatever is done in the viewer is done on cells that are drawn.
+    st.session_state[_drawn_key(key, slide_id)] = True
     seq = raw.get("seq")
     seen_key = f"{key}:seen"
     if not isinstance(seq, int | float) or st.session_state.get(seen_key) == seq:
@@ -269,8 +282,8 @@ def parse_event(raw: Mapping[str, Any]) -> ViewerEvent | None:
     kind = raw.get("kind")
     if kind == "clear":
         return ViewerEvent("clear")
-    if kind == "no-webgl":
-        return ViewerEvent("no-webgl")
+    if kind in ("drawn", "no-webgl"):
+        return ViewerEvent("drawn" if kind == "drawn" else "no-webgl")
     if kind == "select":
         return ViewerEvent("select", roi_id=_text(raw.get("roi_id")))
     if kind == "keypoints":

@@ -6,24 +6,13 @@ import json
 
 import pandas as pd
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from pages.ui import charts, composition, downloads, text
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.jobs import run_job
 from spatialformer_core.progress import silent
-from spatialformer_core.service import facade, open_services
+from spatialformer_core.service import open_services
 from spatialformer_core.service.kinds import resolve
-
-PAGES = ("slides", "tissue", "perturbation")
-
-
-@pytest.fixture(autouse=True)
-def started(monkeypatch):
-    """Count the workers that would be started instead of starting them."""
-    calls = []
-    monkeypatch.setattr(facade, "ensure_worker", lambda home: calls.append(home) or True)
-    return calls
 
 
 @pytest.fixture
@@ -36,15 +25,10 @@ def home(tmp_path, source, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def loaded_home(tmp_path_factory, source, app_slide):
+def loaded_home(make_home, source):
     """A home with the small slide and an untrained checkpoint; made once."""
-    from spatialformer_core.slides import ingest
-
-    folder = tmp_path_factory.mktemp("loaded")
+    folder = make_home()
     (folder / "config.yaml").write_text(f"slide_roots: [{source.parent}]\n")
-    sample = SampleMetadata(**app_slide.SAMPLE)
-    ingest(source, open_services(folder).store, name="Small", sample=sample, qc=QcThresholds())
-    app_slide.write_checkpoint(folder / "checkpoints" / "untrained")
     return folder
 
 
@@ -58,46 +42,12 @@ def loaded(loaded_home, monkeypatch):
     return services
 
 
-def open_page(name, root, **query):
-    at = AppTest.from_file(str(root / "app.py"), default_timeout=60)
-    at.query_params.update(query)
-    at.switch_page(f"pages/{name}.py")
-    at.run()
-    assert not at.exception, [e.message for e in at.exception]
-    return at
-
-
-def shown(at):
-    parts = [*at.markdown, *at.caption, *at.info, *at.warning, *at.error, *at.success]
-    return "\n".join(str(part.value) for part in parts)
-
-
-def metrics(at):
-    return {metric.label: metric.value for metric in at.metric}
-
-
 def square(x0, y0, x1, y1):
     return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_empty_pages_say_what_to_do_next(page, home, root):
-    at = open_page(page, root)
-    assert "egister a" in shown(at)
-    assert not at.error
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_broken_config_is_a_sentence_not_a_trace(page, home, root):
-    (home / "config.yaml").write_text("slide_rots: []\n")
-    at = open_page(page, root)
-    (error,) = at.error
-    assert "slide_rots" in error.value
-    assert "Traceback" not in error.value
-
-
-def test_a_folder_becomes_a_job_with_what_was_chosen(loaded, root, started):
-    at = open_page("slides", root)
+def test_a_folder_becomes_a_job_with_what_was_chosen(loaded, open_page, started):
+    at = open_page("slides")
     at.selectbox(key="register-source").select_index(0)
     at.text_input(key="register-name").input("Lung 1")
     # AppTest cannot type a value that is no option; the Chromium test does.
@@ -124,8 +74,8 @@ def test_a_folder_becomes_a_job_with_what_was_chosen(loaded, root, started):
     assert started
 
 
-def test_nothing_is_guessed_in_the_form(home, root):
-    at = open_page("slides", root)
+def test_nothing_is_guessed_in_the_form(home, open_page):
+    at = open_page("slides")
     next(b for b in at.button if b.label == "Register slide").click()
     at.run()
     (error,) = at.error
@@ -134,7 +84,7 @@ def test_nothing_is_guessed_in_the_form(home, root):
     assert open_services().jobs("local") == []
 
 
-def test_running_waiting_and_failed_ingests_are_shown(home, root):
+def test_running_waiting_and_failed_ingests_are_shown(home, open_page):
     services = open_services()
     (source,) = services.sources()
     sample = SampleMetadata(donor="d", block="b", condition="c", tissue="t", species="s", assay="a")
@@ -143,7 +93,7 @@ def test_running_waiting_and_failed_ingests_are_shown(home, root):
     services.queue.report(services.job(jobs[0]), 0.25, "Reading transcripts", 40.0)
     failed = services.queue.claim("me", jobs[2])
     services.queue.finish(failed, "failed", "The transcripts are cut off.")
-    at = open_page("slides", root)
+    at = open_page("slides")
     texts = "\n".join(bar.text for bar in at.get("progress"))
     assert "Reading transcripts · 25 % · about 40 s left" in texts
     assert "Reading y" in texts
@@ -152,8 +102,8 @@ def test_running_waiting_and_failed_ingests_are_shown(home, root):
     assert services.job(jobs[1]).status == "cancelled"
 
 
-def test_slide_card_and_quality_control(loaded, root):
-    at = open_page("slides", root, slide="small")
+def test_slide_card_and_quality_control(loaded, open_page, metrics):
+    at = open_page("slides", slide="small")
     found = metrics(at)
     assert found["cells"] == "1,600"
     assert found["pass QC"] == "98 %"  # 1,560 of 1,600
@@ -163,8 +113,8 @@ def test_slide_card_and_quality_control(loaded, root):
     assert at.get("plotly_chart")
 
 
-def test_tissue_shows_the_whole_slide_and_then_a_region(loaded, root):
-    at = open_page("tissue", root, slide="small")
+def test_tissue_shows_the_whole_slide_and_then_a_region(loaded, open_page, metrics):
+    at = open_page("tissue", slide="small")
     assert metrics(at)["cells"] == "1,600"
     # Cell centres lie at 5, 15, ...: the square holds 9 x 9 of them.
     at.text_input(key="numbers-name-small").input("Nine by nine")
@@ -185,8 +135,24 @@ def test_tissue_shows_the_whole_slide_and_then_a_region(loaded, root):
     }
 
 
-def test_a_drawn_region_is_counted_and_saved(loaded, root):
-    at = open_page("tissue", root, slide="small")
+def test_charts_wait_until_the_viewer_has_drawn_the_cells(loaded, open_page, metrics):
+    at = open_page("tissue", drawn=False, slide="small")
+    assert not metrics(at)
+    assert not at.get("plotly_chart")
+    for slide, is_shown in (("another", False), ("small", True)):
+        event = {"kind": "drawn", "seq": 7, "slide": slide}
+        at.session_state["tissue-viewer"] = {"event": event}
+        at.run()
+        assert not at.exception
+        assert ("cells" in metrics(at)) == is_shown
+    # The picture of the server needs no viewer.
+    at = open_page("tissue", drawn=False, slide="small")
+    at.toggle(key="plain-picture").set_value(True).run()
+    assert metrics(at)["cells"] == "1,600"
+
+
+def test_a_drawn_region_is_counted_and_saved(loaded, open_page, metrics):
+    at = open_page("tissue", slide="small")
     draft = {"seq": 1, "polygon": square(0, 0, 50, 50)}
     at.session_state["tissue-viewer:draft:small"] = draft
     at.run()
@@ -198,11 +164,11 @@ def test_a_drawn_region_is_counted_and_saved(loaded, root):
     assert at.session_state["tissue-viewer:draft:small"]["polygon"] is None
 
 
-def test_regions_are_renamed_deleted_and_pasted(loaded, root):
+def test_regions_are_renamed_deleted_and_pasted(loaded, open_page, metrics):
     ring = [*square(0, 0, 50, 50), [0, 0]]
     geometry = {"type": "Polygon", "coordinates": [ring]}
     feature = {"type": "Feature", "properties": {"name": "pasted"}, "geometry": geometry}
-    at = open_page("tissue", root, slide="small")
+    at = open_page("tissue", slide="small")
     at.text_area(key="paste-small").input(
         json.dumps({"type": "FeatureCollection", "features": [feature]})
     )
@@ -219,9 +185,9 @@ def test_regions_are_renamed_deleted_and_pasted(loaded, root):
     assert metrics(at)["cells"] == "1,600"
 
 
-def test_a_self_crossing_region_is_refused_with_a_way_on(loaded, root):
+def test_a_self_crossing_region_is_refused_with_a_way_on(loaded, open_page, metrics):
     bow_tie = [[0, 0], [50, 50], [50, 0], [0, 50], [0, 0]]
-    at = open_page("tissue", root, slide="small")
+    at = open_page("tissue", slide="small")
     at.text_area(key="paste-small").input(json.dumps({"type": "Polygon", "coordinates": [bow_tie]}))
     next(b for b in at.button if b.label == "Import").click()
     at.run()
@@ -238,8 +204,8 @@ def choose_types(at, left="Macrophage", right="T cell"):
     assert not at.exception, [e.message for e in at.exception]
 
 
-def test_a_simulated_checkpoint_is_refused_until_allowed(loaded, root):
-    at = open_page("perturbation", root, slide="small")
+def test_a_simulated_checkpoint_is_refused_until_allowed(loaded, open_page):
+    at = open_page("perturbation", slide="small")
     at.selectbox(key="screen-checkpoint").set_value("untrained").run()
     choose_types(at)
     assert any("simulated tissue" in error.value for error in at.error)
@@ -249,8 +215,8 @@ def test_a_simulated_checkpoint_is_refused_until_allowed(loaded, root):
     assert [b for b in at.button if b.label == "Start screen"]
 
 
-def test_a_screen_from_estimate_to_table(loaded, root, app_slide):
-    at = open_page("perturbation", root, slide="small")
+def test_a_screen_from_estimate_to_table(loaded, open_page, app_slide, metrics):
+    at = open_page("perturbation", slide="small")
     at.selectbox(key="screen-checkpoint").set_value("untrained").run()
     at.checkbox(key="screen-allow-simulated").check()
     choose_types(at)
@@ -264,7 +230,7 @@ def test_a_screen_from_estimate_to_table(loaded, root, app_slide):
     assert job.params["group_left"] == "Macrophage"
     assert job.params["allow_simulated"] is True
     run_job(loaded.queue, job.id, resolve, silent)
-    at = open_page("perturbation", root, screen=job.id)
+    at = open_page("perturbation", screen=job.id)
     assert metrics(at)["gene pairs tested"] == "144"
     table = next(f.value for f in at.dataframe if "d_diff" in f.value)
     assert len(table) == 144
@@ -275,10 +241,10 @@ def test_a_screen_from_estimate_to_table(loaded, root, app_slide):
     assert len(table) == 23  # 12 + 12 pairs, one of them both
 
 
-def test_types_without_neighbours_say_so(loaded, root):
+def test_types_without_neighbours_say_so(loaded, open_page):
     geojson = {"type": "Polygon", "coordinates": [[*square(0, 0, 12, 12), [0, 0]]]}
     roi = loaded.save_roi("small", geojson, "one cell", "local")
-    at = open_page("perturbation", root, slide="small")
+    at = open_page("perturbation", slide="small")
     at.multiselect(key="screen-rois").select(roi.roi_id)
     at.selectbox(key="screen-checkpoint").set_value("untrained").run()
     at.checkbox(key="screen-allow-simulated").check()
@@ -331,9 +297,9 @@ def test_durations_are_said_as_people_do(seconds, expected):
     assert text.duration(seconds) == expected
 
 
-def test_a_link_opens_the_view_it_was_copied_from(loaded, root, app_slide):
+def test_a_link_opens_the_view_it_was_copied_from(loaded, open_page, app_slide):
     asked = {"colour": "gene:GENE03", "genes": "GENE02,NOPE,GENE05", "x": "1", "y": "2"}
-    at = open_page("tissue", root, slide="small", **asked)
+    at = open_page("tissue", slide="small", **asked)
     assert at.selectbox(key="colour-gene-small").value == "GENE03"
     assert at.multiselect(key="transcripts-small").value == ["GENE02", "GENE05"]
     assert not at.error
@@ -344,8 +310,10 @@ def lassoed(ring):
     return {"selection": {"points": [], "lasso": [lasso], "box": []}}
 
 
-def test_a_lasso_on_the_plain_picture_selects_the_cells_inside(loaded, root, app_slide):
-    at = open_page("tissue", root, slide="small")
+def test_a_lasso_on_the_plain_picture_selects_the_cells_inside(
+    loaded, open_page, app_slide, metrics
+):
+    at = open_page("tissue", slide="small")
     at.toggle(key="plain-picture").set_value(True).run()
     assert not at.exception
     # The ring has no cell centre on its outline, where a rule would have to decide.

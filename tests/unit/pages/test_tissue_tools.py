@@ -53,6 +53,7 @@ def services(home, monkeypatch):
 def open_tissue(root, **query):
     at = AppTest.from_file(str(root / "app.py"), default_timeout=300)
     at.query_params.update({"slide": "small", **query})
+    at.session_state["tissue-viewer:drawn:small"] = True
     at.switch_page("pages/tissue.py")
     return run(at)
 

@@ -11,13 +11,17 @@ const MOVING = { scrollZoom: { speed: 0.01, smooth: false }, doubleClickZoom: fa
 const DIMMED = 0.22;
 const DRAWING = { ...MOVING, dragPan: false };
 
-export const hasWebGL = () => {
-  try {
-    return Boolean(document.createElement('canvas').getContext('webgl2'));
-  } catch {
-    return false;
+let webGL = null;
+
+/** Tried once: a context waits for the frame that the graphics card is drawing, and a browser has few. */
+export function hasWebGL() {
+  if (webGL === null) {
+    const context = document.createElement('canvas').getContext('webgl2');
+    webGL = Boolean(context);
+    context?.getExtension('WEBGL_lose_context')?.loseContext();
   }
-};
+  return webGL;
+}
 
 /** Smallest radius of a point: few cells must be seen, many must not cover each other. */
 const leastRadius = (n) => (n < 30e3 ? 1.5 : n < 200e3 ? 1.1 : 0.8);

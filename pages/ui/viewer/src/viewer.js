@@ -153,12 +153,21 @@ export class Viewer extends Inspect {
       if (slide === this.data.slide) await this.recolour();
       this.showTools();
       this.status.loading('');
+      this.tellDrawn();
     } catch (error) {
       if (slide !== this.data.slide) return;
       if (!this.stage) this.loading = null;
       this.box.dataset.state = 'failed';
       this.status.block(this.stage ? 'The colours could not be loaded' : 'The slide could not be loaded', error.message, () => this.refresh());
+      this.tellDrawn();
     }
+  }
+
+  /** Tell a page that waits for it that the cells are drawn; what it shows next is theirs no more to wait for. */
+  tellDrawn() {
+    const { slide, drawn } = this.data;
+    // After the frame that deck draws with the cells, which is asked for already.
+    if (drawn === false) requestAnimationFrame(() => setTimeout(() => slide === this.data.slide && this.send({ kind: 'drawn' })));
   }
 
   async load() {
