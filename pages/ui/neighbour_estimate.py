@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 
 @st.cache_data(show_spinner=False, max_entries=64, ttl=600)
-def _cached(request_json: str, regions: str, _request: ColocaliseRequest) -> ColocaliseEstimate:
-    return estimate_colocalisation(services(), _request)
+def _cached(
+    request_json: str, regions: str, whose: str, _request: ColocaliseRequest
+) -> ColocaliseEstimate:
+    return estimate_colocalisation(services(), _request, whose)
 
 
 def _estimate(request: ColocaliseRequest) -> ColocaliseEstimate:
@@ -30,7 +32,7 @@ def _estimate(request: ColocaliseRequest) -> ColocaliseEstimate:
         created = services().slide(request.slide_id).meta.created
         state = services().export_rois(request.slide_id, owner()) + str(created)
     with st.spinner("Counting cells and candidates …"):
-        return _cached(request.model_dump_json(), state, request)
+        return _cached(request.model_dump_json(), state, owner(), request)
 
 
 def _numbers(estimate: ColocaliseEstimate) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.ui.session import errors_shown, owner, remember, rerun, services
+from pages.ui.session import errors_shown, region_owner, remember, rerun, services
 from pages.ui.text import plural
 from spatialformer_core.service import roi_tools
 
@@ -40,7 +40,7 @@ def colour_picker(slide_id: str, roi: Roi, shown: str) -> None:
     chosen = st.color_picker("Colour", value=roi.color or shown, key=f"colour-{roi.roi_id}")
     if chosen.lower() not in {(roi.color or "").lower(), shown.lower()}:
         with errors_shown():
-            roi_tools.colour_roi(services().slide(slide_id), roi.roi_id, chosen, owner())
+            roi_tools.colour_roi(services().slide(slide_id), roi.roi_id, chosen, region_owner())
             rerun()
 
 
@@ -83,7 +83,12 @@ def _combine(meta: SlideMeta, chosen: list[str], kind: str, names: list[str]) ->
             with errors_shown():
                 slide, limits = services().slide(meta.slide_id), services().config.limits
                 roi = roi_tools.combine(
-                    slide, chosen, _OPERATIONS[kind], name=name, limits=limits, owner=owner()
+                    slide,
+                    chosen,
+                    _OPERATIONS[kind],
+                    name=name,
+                    limits=limits,
+                    owner=region_owner(),
                 )
                 remember(f"Region {roi.name} is saved ({roi.area_um2 / 1e6:.3g} mm²).")
                 rerun()
@@ -102,7 +107,7 @@ def _set(meta: SlideMeta, chosen: list[str], rois: Sequence[Roi]) -> None:
             with errors_shown():
                 slide = services().slide(meta.slide_id)
                 label = name if into else None
-                found = roi_tools.put_into_set(slide, chosen, label, owner())
+                found = roi_tools.put_into_set(slide, chosen, label, region_owner())
                 where = f"in the set {label}" if into else "in no set"
                 remember(f"{plural(len(found), 'region')} now {where}.")
                 rerun()
@@ -130,7 +135,9 @@ def _copy(meta: SlideMeta, chosen: list[str]) -> None:
             text = file.getvalue().decode("utf-8", "replace") if file else None
             slides = services().slide(meta.slide_id), services().slide(target)
             limits = services().config.limits
-            made = roi_tools.copy_rois(*slides, chosen, limits, move=move, file=text, owner=owner())
+            made = roi_tools.copy_rois(
+                *slides, chosen, limits, move=move, file=text, owner=region_owner()
+            )
             n = plural(len(made.rois), "region")
             st.success(f"{n} copied to {others[target]}. {made.said}")
             for warning in made.warnings:

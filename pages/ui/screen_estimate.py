@@ -20,15 +20,15 @@ _NAMED = 8
 
 
 @st.cache_data(show_spinner=False, max_entries=64, ttl=600)
-def _cached(request_json: str, rois: str, _request: ScreenRequest) -> ScreenEstimate:
-    return services().estimate_screen(_request)
+def _cached(request_json: str, rois: str, whose: str, _request: ScreenRequest) -> ScreenEstimate:
+    return services().estimate_screen(_request, whose)
 
 
 def _estimate(request: ScreenRequest) -> ScreenEstimate:
     # A region may be renamed or redrawn under its id, so the regions are part of the key.
     regions = "".join(services().export_rois(slide, owner()) for slide in request.slide_ids)
     with st.spinner("Counting cell pairs …"):
-        return _cached(request.model_dump_json(), regions, request)
+        return _cached(request.model_dump_json(), regions, owner(), request)
 
 
 def _numbers(estimate: ScreenEstimate, request: ScreenRequest) -> None:

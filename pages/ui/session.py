@@ -41,6 +41,11 @@ def owner() -> str:
     return identity.owner(services().config.default_owner)
 
 
+def region_owner() -> str | None:
+    """Return under whose name the visitor's regions are kept; None: everybody's."""
+    return services().region_owner(owner())
+
+
 def show_error(error: SpatialFormerError) -> None:
     """Show what was found, where, and what to do about it."""
     where = f" `{error.where}`" if error.where else ""

@@ -16,6 +16,7 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import ensure_worker
 from spatialformer_core.progress import Cancel, Progress
 from spatialformer_core.service.roi_tools import region_groups
+from spatialformer_core.service.rois import check_regions
 from spatialformer_core.service.settings import load_config, source_roots
 from spatialformer_core.service.sources import file_path
 
@@ -144,9 +145,13 @@ def start_change(services: Services, change: Any, owner: str) -> str:
     Raises
     ------
     SpatialFormerError
-        If the slide or a file is gone, or what shall be changed is not there.
+        If the slide or a file is gone, or what shall be changed, or a region that the owner sees,
+        is not there.
     """
     slide = services.slide(change.slide_id)
+    if isinstance(change, RegionsChange):
+        named = [roi_id for roi_ids in change.sides.values() for roi_id in roi_ids]
+        check_regions(services, [change.slide_id], named, owner)
     _check(services, slide, change)
     job_id = services.queue.submit(KIND, change.model_dump(mode="json"), owner)
     ensure_worker(services.home)

@@ -17,6 +17,7 @@ from spatialformer_core.service.query_cells import (
     of_types,
     require_queries,
 )
+from spatialformer_core.service.rois import check_regions
 from spatialformer_core.service.settings import source_roots
 from spatialformer_core.service.sources import source_path
 
@@ -115,7 +116,9 @@ def require_known_panel(services: Services, slide_id: str, info: CheckpointInfo)
     return share
 
 
-def estimate_colocalisation(services: Services, request: ColocaliseRequest) -> ColocaliseEstimate:
+def estimate_colocalisation(
+    services: Services, request: ColocaliseRequest, owner: str | None = None
+) -> ColocaliseEstimate:
     """Return cells, candidates and time of a co-localisation, before it is started.
 
     Raises
@@ -126,6 +129,7 @@ def estimate_colocalisation(services: Services, request: ColocaliseRequest) -> C
     info = services.checkpoint(request.checkpoint_id)
     if request.slide_id is None:
         return _of_file(file_overview(services, request.source_id or ""), info, request)
+    check_regions(services, [request.slide_id], request.roi_ids, owner)
     slide = services.slide(request.slide_id)
     kept = np.asarray(slide.passes_qc, np.bool_)
     found = exposed(slide, info.provenance, info.name, request.cells)

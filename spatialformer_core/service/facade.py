@@ -148,9 +148,7 @@ class Services:
         """Return what quality control did, with the retention of each cell type."""
         return tissue.qc_report(self.slide(slide_id).meta)
 
-    def composition(
-        self, slide_id: str, roi: str | BaseGeometry | None, groupby: str
-    ) -> pd.DataFrame:
+    def composition(self, slide_id: str, roi: BaseGeometry | None, groupby: str) -> pd.DataFrame:
         """Count the cells of each group (``group cells share kept``).
 
         Parameters
@@ -158,7 +156,7 @@ class Services:
         slide_id
             The slide.
         roi
-            Id of a saved region, a polygon in um, or None for the whole slide.
+            A polygon in um, or None for the whole slide.
         groupby
             Key of the grouping.
         """
@@ -166,13 +164,13 @@ class Services:
         return tissue.composition(slide, self._inside(slide, roi), groupby)
 
     def expression(
-        self, slide_id: str, roi: str | BaseGeometry | None, gene: str, groupby: str
+        self, slide_id: str, roi: BaseGeometry | None, gene: str, groupby: str
     ) -> pd.DataFrame:
         """Summarise one gene per group (``group cells mean_count share_expressing``)."""
         slide = self.slide(slide_id)
         return tissue.expression(slide, self._inside(slide, roi), gene, groupby)
 
-    def cells(self, slide_id: str, roi: str | BaseGeometry | None) -> pd.DataFrame:
+    def cells(self, slide_id: str, roi: BaseGeometry | None) -> pd.DataFrame:
         """List the cells of a region (id, position in um, size, QC, groups) for download."""
         slide = self.slide(slide_id)
         return tissue.cells(slide, self._inside(slide, roi))
@@ -190,7 +188,7 @@ class Services:
 
     def rois(self, slide_id: str, owner: str | None = None) -> list[Roi]:
         """Return the saved regions of a slide (with ``owner``, theirs and everybody's)."""
-        return rois.visible_rois(self.slide(slide_id), self._whose(owner))
+        return rois.visible_rois(self.slide(slide_id), self.region_owner(owner))
 
     def picture(self, slide_id: str, color_by: str, owner: str | None = None) -> CellPicture:
         """Return all cells as one PNG; see `picture.cell_picture` for ``color_by``."""
@@ -205,45 +203,46 @@ class Services:
             If the region is invalid or the name is taken.
         """
         slide, limits = self.slide(slide_id), self.config.limits
-        return rois.save_roi(slide, geojson, name, limits, self._whose(owner))
+        return rois.save_roi(slide, geojson, name, limits, self.region_owner(owner))
 
     def reshape_roi(
         self, slide_id: str, roi_id: str, geojson: str | dict[str, Any], owner: str | None = None
     ) -> Roi:
         """Give a saved region another outline (GeoJSON in um)."""
         slide, limits = self.slide(slide_id), self.config.limits
-        return rois.reshape_roi(slide, roi_id, geojson, limits, self._whose(owner))
+        return rois.reshape_roi(slide, roi_id, geojson, limits, self.region_owner(owner))
 
     def delete_roi(self, slide_id: str, roi_id: str, owner: str | None = None) -> None:
         """Delete a saved region."""
         slide = self.slide(slide_id)
-        slide.delete_roi(rois.find_roi(slide, roi_id, self._whose(owner)).roi_id)
+        slide.delete_roi(rois.find_roi(slide, roi_id, self.region_owner(owner)).roi_id)
 
     def rename_roi(self, slide_id: str, roi_id: str, name: str, owner: str | None = None) -> Roi:
         """Give a saved region another name, unless that is taken."""
-        return rois.rename_roi(self.slide(slide_id), roi_id, name, self._whose(owner))
+        return rois.rename_roi(self.slide(slide_id), roi_id, name, self.region_owner(owner))
 
     def import_rois(self, slide_id: str, text: str, owner: str | None = None) -> list[Roi]:
         """Add every region of a GeoJSON text, or none of them."""
         slide, limits = self.slide(slide_id), self.config.limits
-        return rois.import_rois(slide, text, limits, self._whose(owner))
+        return rois.import_rois(slide, text, limits, self.region_owner(owner))
 
     def export_rois(self, slide_id: str, owner: str | None = None) -> str:
         """Return saved regions as GeoJSON text, coordinates in um."""
-        return rois.export_rois(self.slide(slide_id), self._whose(owner))
+        return rois.export_rois(self.slide(slide_id), self.region_owner(owner))
 
-    def _whose(self, owner: str | None) -> str | None:
-        # What is drawn where nobody logs in belongs to the slide and stays visible afterwards.
+    def region_owner(self, owner: str | None) -> str | None:
+        """Return under whose name a user's regions are kept; None: everybody's.
+
+        What is drawn where nobody logs in belongs to the slide and stays visible afterwards.
+        """
         return None if owner == self.config.default_owner else owner
 
-    def _inside(self, slide: Slide, roi: str | BaseGeometry | None) -> BoolArray:
+    def _inside(self, slide: Slide, roi: BaseGeometry | None) -> BoolArray:
         from spatialformer_core.slides import select_cells
 
         if roi is None:
             return np.ones(slide.meta.n_cells, np.bool_)
-        if not isinstance(roi, str):
-            return select_cells(slide.xy_um, roi)
-        return select_cells(slide.xy_um, rois.find_roi(slide, roi).polygon)
+        return select_cells(slide.xy_um, roi)
 
     # ------------------------------------------------------------- checkpoints
 
@@ -288,15 +287,21 @@ class Services:
 
     # ----------------------------------------------------------------- screens
 
-    def estimate_screen(self, request: ScreenRequest) -> ScreenEstimate:
+    def estimate_screen(self, request: ScreenRequest, owner: str | None = None) -> ScreenEstimate:
         """Return pairs, units, panel coverage and time of a screen, before it is started."""
         from spatialformer_core.service import screen
 
+        self._check_screen(request, owner)
         return screen.estimate_screen(self.store, request)
 
     def submit_screen(self, request: ScreenRequest, owner: str) -> str:
         """Queue a screen and return the job id."""
+        self._check_screen(request, owner)
         return self._submit("screen", request.model_dump(mode="json"), owner)
+
+    def _check_screen(self, request: ScreenRequest, owner: str | None) -> None:
+        named = (*request.roi_ids, *request.versus_roi_ids)
+        rois.check_regions(self, request.slide_ids, named, owner)
 
     def screen_result(self, job_id: str, owner: str | None = None) -> ScreenView:
         """Return table and facts of a finished screen.

@@ -13,13 +13,22 @@ from spatialformer_core.service.colocalise import (
 )
 from spatialformer_core.service.embed import EmbeddingView, EmbedRequest, embedding_result
 from spatialformer_core.service.facade import Services
+from spatialformer_core.service.rois import check_regions
 
 EMBED, COLOCALISE = "embed", "colocalise"
 
 
 def submit(services: Services, request: EmbedRequest | ColocaliseRequest, owner: str) -> str:
-    """Queue an embedding or a co-localisation and return the job id."""
+    """Queue an embedding or a co-localisation and return the job id.
+
+    Raises
+    ------
+    SpatialFormerError
+        If it names a region that the owner does not see.
+    """
     kind = EMBED if isinstance(request, EmbedRequest) else COLOCALISE
+    if isinstance(request, ColocaliseRequest) and request.slide_id is not None:
+        check_regions(services, [request.slide_id], request.roi_ids, owner)
     job_id = services.queue.submit(kind, request.model_dump(mode="json"), owner)
     ensure_worker(services.home)
     return job_id

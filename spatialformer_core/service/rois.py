@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service.settings import Limits
 
 if TYPE_CHECKING:
+    from spatialformer_core.service.facade import Services
     from spatialformer_core.slides import Roi, Slide
 
 
@@ -103,8 +105,28 @@ def find_roi(slide: Slide, roi_id: str, owner: str | None = None) -> Roi:
     for roi in visible_rois(slide, owner):
         if roi.roi_id == roi_id:
             return roi
-    raise SpatialFormerError(
-        f"The slide has no region {roi_id[:80]!r}.", where=slide.meta.name, fix="Save it first."
+    raise _no_region(roi_id, slide.meta.name)
+
+
+def check_regions(
+    services: Services, slide_ids: Sequence[str], roi_ids: Iterable[str], owner: str | None
+) -> None:
+    """Refuse regions that a user does not see, before a job that names them is queued or timed.
+
+    Raises
+    ------
+    SpatialFormerError
+        If a region is on none of the slides (another owner's counts as none).
+    """
+    seen = {roi.roi_id for slide_id in slide_ids for roi in services.rois(slide_id, owner)}
+    for roi_id in roi_ids:
+        if roi_id not in seen:
+            raise _no_region(roi_id, ", ".join(slide_ids))
+
+
+def _no_region(roi_id: str, where: str) -> SpatialFormerError:
+    return SpatialFormerError(
+        f"The slide has no region {roi_id[:80]!r}.", where=where, fix="Save it first."
     )
 
 

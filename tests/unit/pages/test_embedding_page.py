@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from starlette.testclient import TestClient
-from streamlit.testing.v1 import AppTest
 
 from pages.ui import embedding_maps, picked
-from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import run_job
 from spatialformer_core.progress import silent
-from spatialformer_core.service import embed_files, facade, model_jobs, open_services
+from spatialformer_core.service import embed_files, open_services
 from spatialformer_core.service.embed import EmbedRequest
 from spatialformer_core.service.embed_estimate import estimate_embedding
 from spatialformer_core.service.embedding_view import (
@@ -32,12 +31,6 @@ from spatialformer_core.service.kinds import resolve
 from spatialformer_core.service.view import with_header
 
 SQUARE = [[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    for module in (facade, model_jobs, embed_files):
-        monkeypatch.setattr(module, "ensure_worker", lambda home: True)
 
 
 def fake_map(vectors, rows, seed):
@@ -57,38 +50,29 @@ def fake_map(vectors, rows, seed):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, source, app_slide):
+def home(make_home, run_now):
     """The small slide with a region, the untrained model, and one finished embedding."""
     from spatialformer_core.inference import embedding_map
-    from spatialformer_core.slides import ingest
 
-    folder = tmp_path_factory.mktemp("embedding")
+    folder = make_home()
     services = open_services(folder)
-    sample = SampleMetadata(**app_slide.SAMPLE)
-    ingest(source, services.store, name="Small", sample=sample, qc=QcThresholds())
-    app_slide.write_checkpoint(folder / "checkpoints" / "untrained")
     feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [SQUARE]}}
     services.save_roi("small", {**feature, "properties": {}}, "Corner", "local")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPATIALFORMER_HOME", str(folder))
-        patch.setattr(model_jobs, "ensure_worker", lambda home: True)
         patch.setattr(embedding_map, "embedding_map", fake_map)
-        request = ask(n_umap=1_200, n_niches=3, resolution=0.1)
-        job_id = model_jobs.submit(services, request, "local")
-        run_job(services.queue, job_id, resolve, silent)
-        assert services.job(job_id).status == "done", services.job(job_id).error
+        run_now(services, "embed", ask(n_umap=1_200, n_niches=3, resolution=0.1))
     return folder
 
 
 @pytest.fixture
-def services(home, monkeypatch):
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(home))
-    return open_services(home)
+def found(services):
+    done = (job.id for job in services.jobs("local") if (job.kind, job.status) == ("embed", "done"))
+    return open_map(services.slide("small"), next(done), "local")
 
 
 @pytest.fixture
-def found(services):
-    return open_map(services.slide("small"), made(services), "local")
+def page(open_page):
+    return partial(open_page, "embedding", slide="small")
 
 
 def ask(**more):
@@ -96,43 +80,8 @@ def ask(**more):
     return EmbedRequest.model_validate({**values, **more})
 
 
-def made(services):
-    return next(j.id for j in services.jobs("local") if j.kind == "embed" and j.status == "done")
-
-
-def open_page(root, **query):
-    at = AppTest.from_file(str(root / "app.py"), default_timeout=90)
-    at.query_params.update(query)
-    at.switch_page("pages/embedding.py").run()
-    assert not at.exception, [e.message for e in at.exception]
-    return at
-
-
-def words(at):
-    kinds = (at.markdown, at.caption, at.info, at.warning, at.error)
-    return "\n".join(str(part.value) for kind in kinds for part in kind)
-
-
-def metrics(at):
-    return {metric.label: metric.value for metric in at.metric}
-
-
-def test_empty(root, tmp_path, monkeypatch):
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(tmp_path))
-    at = open_page(root)
-    assert "No slide to embed" in words(at)
-    assert not at.error
-
-
-def test_a_broken_config_is_a_sentence(root, tmp_path, monkeypatch):
-    (tmp_path / "config.yaml").write_text("slide_rots: []\n")
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(tmp_path))
-    (error,) = open_page(root).error
-    assert "slide_rots" in error.value
-
-
-def test_from_form_to_job(services, root):
-    at = open_page(root, slide="small")
+def test_from_form_to_job(services, page, metrics):
+    at = page()
     assert not [b for b in at.button if b.label == "Embed"]
     at.checkbox(key="embedding-allow-simulated-untrained").check().run()
     at.checkbox(key="embedding-masked").check().run()
@@ -172,8 +121,8 @@ def test_every_cell_that_passes_has_a_cluster_and_a_niche(services, found):
     assert found.niches.groupby("niche")["n_cells"].first().sum() == 1_200
 
 
-def test_a_selection_shows_the_same_cells_everywhere(services, root, found):
-    at = open_page(root, slide="small", embedding=found.job_id)
+def test_a_selection_shows_the_same_cells_everywhere(services, page, found, words, metrics):
+    at = page(embedding=found.job_id)
     assert not at.error, at.error[0].value
     assert "Nothing is selected" in words(at)
     at.multiselect(key=f"embedding-pick-group:cell_type-small-{found.job_id}").set_value(
@@ -201,8 +150,8 @@ def services_truth():
     return sys.modules["spatialformer_test_app_slide"].tissue()
 
 
-def test_a_lasso_on_the_map_selects_its_cells(services, root, found):
-    at = open_page(root, slide="small", embedding=found.job_id)
+def test_a_lasso_on_the_map_selects_its_cells(services, page, found, metrics):
+    at = page(embedding=found.job_id)
     view_id = f"small-{found.job_id}-{embedding_maps.MAP}"
     # The cells lie on a line from 0 to 2,000: the first quarter of it.
     ring = [[-1, -5], [499, -5], [499, 5], [-1, 5]]
@@ -220,8 +169,8 @@ def test_a_lasso_on_the_map_selects_its_cells(services, root, found):
     assert metrics(at)["selected cells"] == "25"
 
 
-def test_other_colours(services, root, found):
-    at = open_page(root, slide="small", embedding=found.job_id)
+def test_other_colours(services, page, found):
+    at = page(embedding=found.job_id)
     box = at.selectbox(key="embedding-colour-small")
     for kind in ("Embedding cluster", "Niche of expected neighbours", "Quality", "Plain", "Gene"):
         at.selectbox(key="embedding-colour-small").set_value(kind).run()
@@ -230,8 +179,8 @@ def test_other_colours(services, root, found):
     assert "Cell type or group" in box.options
 
 
-def test_clusters_are_kept_as_a_grouping(services, root, found, tmp_path):
-    at = open_page(root, slide="small", embedding=found.job_id)
+def test_clusters_are_kept_as_a_grouping(services, page, found):
+    at = page(embedding=found.job_id)
     next(t for t in at.text_input if t.label == "Name of the grouping").set_value("mine")
     next(b for b in at.button if b.label == "Save").click().run()
     assert not at.error, at.error[0].value
@@ -373,15 +322,7 @@ def test_the_map_answers_like_a_slide(client, services, found):
     assert client.get(f"{base}/info.json", headers=theirs).status_code == 403
 
 
-def test_failed_and_foreign_embeddings_are_sentences(services, root, found):
-    params = {"slide_id": "small", "n_umap": 10}
-    failed = services.queue.submit("embed", params, "local")
-    services.queue.finish(services.queue.claim("me", failed), "failed", "Too few genes.")
-    at = open_page(root, slide="small", embedding=failed)
-    assert "Too few genes." in "\n".join(e.value for e in at.error)
-    theirs = services.queue.submit("embed", params, "bob")
-    (error,) = open_page(root, slide="small", embedding=theirs).error
-    assert "no job" in error.value
+def test_others_maps_are_not_opened(services, found):
     with pytest.raises(SpatialFormerError, match="no job"):
         open_map(services.slide("small"), found.job_id, "bob")
 

@@ -2,64 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from pages.ui import pair_charts, pair_detail
-from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.jobs import run_job
 from spatialformer_core.progress import silent
-from spatialformer_core.service import facade, gene_pairs, open_services
+from spatialformer_core.service import gene_pairs
 from spatialformer_core.service.cooccurrence import CooccurrenceSettings
 from spatialformer_core.service.gene_pair_view import PairNetwork, group_choices
 from spatialformer_core.service.kinds import resolve
 
 
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(facade, "ensure_worker", lambda home: True)
-
-
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, source, app_slide):
-    """Two slides of two donors, read from the same source."""
-    from spatialformer_core.slides import ingest
-
-    folder = tmp_path_factory.mktemp("pairs")
-    for name, donor in (("First", "P1"), ("Second", "P2")):
-        sample = SampleMetadata(**{**app_slide.SAMPLE, "donor": donor})
-        ingest(source, open_services(folder).store, name=name, sample=sample, qc=QcThresholds())
-    return folder
+def home(make_home):
+    """Two slides of two donors."""
+    return make_home(models=(), First="P1", Second="P2")
 
 
 @pytest.fixture
-def services(home, monkeypatch):
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(home))
-    return open_services(home)
-
-
-def open_pairs(root, **query):
-    at = AppTest.from_file(str(root / "app.py"), default_timeout=60)
-    at.query_params.update(query)
-    at.switch_page("pages/gene_pairs.py").run()
-    assert not at.exception, [e.message for e in at.exception]
-    return at
-
-
-def test_empty(root, tmp_path, monkeypatch):
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(tmp_path))
-    at = open_pairs(root)
-    assert any("No slide to compare" in m.value for m in at.markdown)
-    assert not at.error
-
-
-def test_a_broken_config_is_a_sentence(root, tmp_path, monkeypatch):
-    (tmp_path / "config.yaml").write_text("slide_rots: []\n")
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(tmp_path))
-    (error,) = open_pairs(root).error
-    assert "slide_rots" in error.value
+def open_pairs(open_page):
+    return partial(open_page, "gene_pairs")
 
 
 def one_pair(at, services, job_id):
@@ -83,8 +49,8 @@ def one_pair(at, services, job_id):
     assert turned.genes == found.genes[::-1]
 
 
-def test_from_form_to_table(services, root):
-    at = open_pairs(root, slide="first")
+def test_from_form_to_table(services, open_pairs):
+    at = open_pairs(slide="first")
     at.number_input(key="pairs-radius").set_value(12.0)
     at.number_input(key="pairs-permutations").set_value(0)
     at.radio(key="pairs-how").set_value("Two groups with each other").run()
@@ -99,7 +65,7 @@ def test_from_form_to_table(services, root):
     assert job.params["settings"]["groups"] == ["T cell", "B cell"]
     assert job.params["cooccurrence"]["radius_um"] == 12.0
     run_job(services.queue, job.id, resolve, silent)
-    at = open_pairs(root, pairs=job.id)
+    at = open_pairs(pairs=job.id)
     assert not at.error, at.error[0].value
     assert any("describes this section only" in warning.value for warning in at.warning)
     table = next(f.value for f in at.dataframe if "share_group" in f.value)
@@ -114,20 +80,6 @@ def test_from_form_to_table(services, root):
     assert len(table) == 11
     at.text_input(key=f"pairs-gene-{job.id}").input("nothing").run()
     assert any("No pair matches" in m.value for m in at.markdown)
-
-
-def test_types_without_enough_cells_say_so(services, root):
-    job_id = services.queue.submit("gene-pairs", {"slide_ids": ["first"], "groupby": "x"}, "local")
-    job = services.queue.claim("me", job_id)
-    services.queue.finish(job, "failed", "There is no grouping 'x'.")
-    at = open_pairs(root, pairs=job_id)
-    assert "There is no grouping 'x'." in at.error[0].value
-
-
-def test_others_results_are_not_shown(services, root):
-    theirs = services.queue.submit("gene-pairs", {"slide_ids": ["first"], "groupby": "x"}, "bob")
-    (error,) = open_pairs(root, pairs=theirs).error
-    assert "no job" in error.value
 
 
 def test_donors_are_a_choice_only_where_they_differ(services):

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import log_path, run_job
 from spatialformer_core.progress import silent
-from spatialformer_core.service import facade, open_services
 
 INGEST = {"source_id": "x", "name": "Lung 1"}
 
 
 @pytest.fixture
-def services(tmp_path, monkeypatch):
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "config.yaml").write_text(f"slide_roots: [{tmp_path / 'roots'}]\n")
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(home))
-    monkeypatch.setattr(facade, "ensure_worker", lambda home: True)
-    return open_services(home)
+def home(tmp_path):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(f"slide_roots: [{tmp_path / 'roots'}]\n")
+    return folder
 
 
-def open_jobs(root, **query):
-    at = AppTest.from_file(str(root / "app.py"), default_timeout=60)
-    at.query_params.update(query)
-    at.switch_page("pages/jobs.py").run()
-    assert not at.exception, [e.message for e in at.exception]
-    return at
+@pytest.fixture
+def open_jobs(open_page):
+    return partial(open_page, "jobs")
 
 
 def finished(services, text="{}"):
@@ -42,24 +37,18 @@ def finished(services, text="{}"):
     return job_id
 
 
-def test_empty(services, root):
-    at = open_jobs(root)
+def test_empty(services, open_jobs):
+    at = open_jobs()
     assert "Register a slide or start a screen" in "".join(m.value for m in at.markdown)
     assert not at.error
     assert not at.dataframe
 
 
-def test_a_broken_config_is_a_sentence(services, root):
-    (services.home / "config.yaml").write_text("slide_rots: []\n")
-    (error,) = open_jobs(root).error
-    assert "slide_rots" in error.value
-
-
-def test_states_places_and_cancel(services, root):
+def test_states_places_and_cancel(services, open_jobs):
     running, first, second = (services.queue.submit("ingest", INGEST, "local") for _ in range(3))
     services.queue.claim("me", running)
     services.queue.report(services.job(running), 0.25, "Reading transcripts", 40.0)
-    at = open_jobs(root)
+    at = open_jobs()
     assert {m.label: m.value for m in at.metric if m.label in ("running", "waiting")} == {
         "running": "1",
         "waiting": "2",
@@ -71,13 +60,13 @@ def test_states_places_and_cancel(services, root):
     assert {b.label for b in at.get("download_button")} >= {"CSV", "Parquet"}
     at.button(key=f"cancel-{first}").click().run()
     assert services.job(first).status == "cancelled"
-    at = open_jobs(root, job=first)
+    at = open_jobs(job=first)
     assert any("was cancelled; nothing was written" in info.value for info in at.info)
 
 
-def test_files_of_a_job_that_is_done(services, root):
+def test_files_of_a_job_that_is_done(services, open_jobs):
     job_id = finished(services)
-    at = open_jobs(root, job=job_id)
+    at = open_jobs(job=job_id)
     assert "ingest.json (2 B)" in {b.label for b in at.get("download_button")}
     assert [(f.name, f.n_bytes) for f in services.result_files(job_id)] == [("ingest.json", 2)]
     assert services.result_file(job_id, "ingest.json") == b"{}"
@@ -92,21 +81,21 @@ def test_a_result_has_its_own_files_only(services, name):
         services.result_file(job_id, name)
 
 
-def test_a_failed_job_says_why_and_its_log_names_no_folder(services, root, tmp_path):
+def test_a_failed_job_says_why_and_its_log_names_no_folder(services, open_jobs, tmp_path):
     job_id = services.queue.submit("ingest", INGEST, "local")
     job = services.queue.claim("me", job_id)
     services.queue.finish(job, "failed", "It broke.", is_fault=True)
     log = log_path(services.home, job_id)
     log.parent.mkdir(parents=True)
     log.write_text(f"read {tmp_path / 'roots'}/a in {services.home}/b\n")
-    at = open_jobs(root, job=job_id)
+    at = open_jobs(job=job_id)
     assert "It broke." in at.error[0].value
     assert "read slide_roots[0]/a in $SPATIALFORMER_HOME/b" in [c.value for c in at.code]
 
 
-def test_others_jobs_are_not_shown(services, root):
+def test_others_jobs_are_not_shown(services, open_jobs):
     mine, theirs = finished(services), services.queue.submit("ingest", {"name": "Kidney"}, "bob")
-    at = open_jobs(root, job=theirs)
+    at = open_jobs(job=theirs)
     assert at.dataframe[0].value["id"].tolist() == [mine]
     assert any("not one of yours" in warning.value for warning in at.warning)
     assert "Kidney" not in str(at.main)
@@ -114,8 +103,8 @@ def test_others_jobs_are_not_shown(services, root):
         services.log(theirs, "local")
 
 
-def test_a_job_whose_computer_stopped_says_how_to_go_on(services, root):
+def test_a_job_whose_computer_stopped_says_how_to_go_on(services, open_jobs):
     job_id = services.queue.submit("ingest", INGEST, "local")
     services.queue.finish(services.queue.claim("me", job_id), "lost")
-    at = open_jobs(root, job=job_id)
+    at = open_jobs(job=job_id)
     assert any("The computer stopped while it ran. Start it again" in w.value for w in at.warning)

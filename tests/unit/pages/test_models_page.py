@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from pages.ui import model_view
-from spatialformer_core.config import QcThresholds, SampleMetadata
-from spatialformer_core.service import checkpoints, model_convert, open_services
+from spatialformer_core.service import checkpoints, open_services
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, source, app_slide):
-    from spatialformer_core.slides import ingest
-
-    folder = tmp_path_factory.mktemp("models")
-    sample = SampleMetadata(**app_slide.SAMPLE)
-    ingest(source, open_services(folder).store, name="Small", sample=sample, qc=QcThresholds())
-    app_slide.write_checkpoint(folder / "checkpoints" / "untrained")
-    return folder
+def home(make_home):
+    return make_home()
 
 
 @pytest.fixture
-def own_only(monkeypatch, tmp_path):
-    monkeypatch.setattr(checkpoints, "_SHIPPED", tmp_path / "none")
+def open_models(open_page, monkeypatch):
+    """Open the page in a home, where no model ships with the package."""
+    monkeypatch.setattr(checkpoints, "_SHIPPED", Path("nowhere"))
 
+    def opened(folder, **query):
+        monkeypatch.setenv("SPATIALFORMER_HOME", str(folder))
+        return open_page("models", **query)
 
-def open_models(root, folder, monkeypatch, **query):
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(folder))
-    at = AppTest.from_file(str(root / "app.py"), default_timeout=60)
-    at.query_params.update(query)
-    at.switch_page("pages/models.py").run()
-    assert not at.exception, [e.message for e in at.exception]
-    return at
+    return opened
 
 
 def frame_with(at, column):
     return next(f.value for f in at.dataframe if column in f.value)
 
 
-def test_without_a_model_the_way_to_one(root, tmp_path, monkeypatch, own_only):
-    at = open_models(root, tmp_path / "new", monkeypatch)
+def test_without_a_model_the_way_to_one(tmp_path, open_models):
+    at = open_models(tmp_path / "new")
     assert any("No model yet" in m.value for m in at.markdown)
     commands = frame_with(at, "command")["command"].tolist()
     assert "spatialformer models pull published-71-pair" in commands
@@ -50,14 +41,14 @@ def test_without_a_model_the_way_to_one(root, tmp_path, monkeypatch, own_only):
     assert not at.error
 
 
-def test_card_sizes_and_what_it_knows(root, home, monkeypatch, own_only):
-    at = open_models(root, home, monkeypatch, model="untrained", slide="small")
+def test_card_sizes_and_what_it_knows(home, open_models, metrics):
+    at = open_models(home, model="untrained", slide="small")
     assert frame_with(at, "trained_on")["id"].tolist() == ["untrained"]
     assert any("simulated tissue only" in warning.value for warning in at.warning)
     assert any("For tests only." in m.value for m in at.markdown)
     config = frame_with(at, "setting").set_index("setting")["value"]
     assert config["architecture"] == "two-tower"
-    shown = {metric.label: metric.value for metric in at.metric}
+    shown = metrics(at)
     assert shown["panel known"] == "100.0 %"
     assert shown["counts known"] == "100.0 %"
     genes = frame_with(at, "recognised")
@@ -67,22 +58,14 @@ def test_card_sizes_and_what_it_knows(root, home, monkeypatch, own_only):
     assert len(frame_with(at, "recognised")) == 0
 
 
-def test_a_damaged_model_is_left_out_and_a_lost_link_is_said(
-    root, home, monkeypatch, tmp_path, own_only
-):
+def test_a_damaged_model_is_left_out_and_a_lost_link_is_said(home, tmp_path, open_models):
     broken = tmp_path / "home" / "checkpoints" / "broken"
     broken.mkdir(parents=True)
     (broken / "provenance.json").write_text(json.dumps({"simulated": "perhaps"}))
-    at = open_models(root, tmp_path / "home", monkeypatch)
+    at = open_models(tmp_path / "home")
     assert any("No model yet" in m.value for m in at.markdown)
-    at = open_models(root, home, monkeypatch, model="gone")
+    at = open_models(home, model="gone")
     assert any("not here" in warning.value for warning in at.warning)
-
-
-def test_a_broken_config_is_a_sentence(root, tmp_path, monkeypatch):
-    (tmp_path / "config.yaml").write_text("slide_rots: []\n")
-    (error,) = open_models(root, tmp_path, monkeypatch).error
-    assert "slide_rots" in error.value
 
 
 def test_provenance_in_words():
@@ -97,12 +80,11 @@ def test_provenance_in_words():
     assert model_view._history({"simulated": True}) == []
 
 
-def test_a_file_is_converted_from_the_page(root, tmp_path, monkeypatch, own_only):
-    monkeypatch.setattr(model_convert, "ensure_worker", lambda home: True)
+def test_a_file_is_converted_from_the_page(tmp_path, open_models):
     folder = tmp_path / "new" / "sources"
     folder.mkdir(parents=True)
     (folder / "71 pair.ckpt").write_bytes(b"no checkpoint")
-    at = open_models(root, tmp_path / "new", monkeypatch)
+    at = open_models(tmp_path / "new")
     (name,) = [f for f in at.text_input if f.label == "Name of the model"]
     assert name.value == "71-pair"
     at.button(key="convert-go").click().run()
@@ -112,5 +94,5 @@ def test_a_file_is_converted_from_the_page(root, tmp_path, monkeypatch, own_only
     assert (job.kind, job.params["name"], job.params["input_type"]) == ("convert", "71-pair", None)
     claimed = services.queue.claim("me", job.id)
     services.queue.finish(claimed, "failed", "The file is no checkpoint.")
-    at = open_models(root, tmp_path / "new", monkeypatch)
+    at = open_models(tmp_path / "new")
     assert "The file is no checkpoint." in at.error[0].value

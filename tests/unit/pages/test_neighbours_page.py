@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from shapely import Polygon
-from streamlit.testing.v1 import AppTest
 
 from pages.ui import neighbour_charts, neighbour_chord, neighbour_map, neighbour_view
-from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.inference.panel import MIN_COVERAGE
-from spatialformer_core.jobs import run_job
-from spatialformer_core.progress import silent
-from spatialformer_core.service import colocalise_estimate, facade, model_jobs, open_services
+from spatialformer_core.service import colocalise_estimate, model_jobs, open_services
 from spatialformer_core.service.colocalise import ColocaliseRequest
 from spatialformer_core.service.colocalise_estimate import (
     estimate_colocalisation,
     expression_files,
     file_overview,
 )
-from spatialformer_core.service.kinds import resolve
 
 SQUARE = [[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]
 
 
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    for module in (facade, model_jobs):
-        monkeypatch.setattr(module, "ensure_worker", lambda home: True)
-
-
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, source, app_slide):
+def home(make_home, source):
     """The small slide with one region, the untrained model, a file without coordinates."""
-    from spatialformer_core.slides import ingest
-
-    folder = tmp_path_factory.mktemp("neighbours")
+    folder = make_home()
     services = open_services(folder)
-    sample = SampleMetadata(**app_slide.SAMPLE)
-    ingest(source, services.store, name="Small", sample=sample, qc=QcThresholds())
-    app_slide.write_checkpoint(folder / "checkpoints" / "untrained")
     feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [SQUARE]}}
     services.save_roi("small", {**feature, "properties": {}}, "Corner", "local")
     loose = anndata.read_h5ad(source / "cells.h5ad")
@@ -52,65 +38,27 @@ def home(tmp_path_factory, source, app_slide):
     return folder
 
 
-@pytest.fixture
-def services(home, monkeypatch):
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(home))
-    return open_services(home)
-
-
 def ask(**more):
     values = {"slide_id": "small", "checkpoint_id": "untrained", "groupby": "cell_type"}
     return ColocaliseRequest.model_validate({**values, "allow_simulated": True, **more})
 
 
-def done(services, request):
-    job_id = model_jobs.submit(services, request, "local")
-    run_job(services.queue, job_id, resolve, silent)
-    assert services.job(job_id).status == "done", services.job(job_id).error
-    return job_id
-
-
 @pytest.fixture(scope="module")
-def finished(home):
+def finished(home, run_now):
     """A prediction for T cells of the region, as a job that is done."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPATIALFORMER_HOME", str(home))
-        patch.setattr(model_jobs, "ensure_worker", lambda home: True)
-        services = open_services(home)
-        region = services.rois("small")[0].roi_id
-        request = ask(query_types=("T cell",), roi_ids=(region,), k=4, n_far=50)
-        return done(services, request)
+    services = open_services(home)
+    region = services.rois("small")[0].roi_id
+    request = ask(query_types=("T cell",), roi_ids=(region,), k=4, n_far=50)
+    return run_now(services, "colocalise", request)
 
 
-def open_page(root, **query):
-    at = AppTest.from_file(str(root / "app.py"), default_timeout=60)
-    at.query_params.update(query)
-    at.switch_page("pages/neighbours.py").run()
-    assert not at.exception, [e.message for e in at.exception]
-    return at
+@pytest.fixture
+def page(open_page):
+    return partial(open_page, "neighbours")
 
 
-def words(at):
-    kinds = (at.markdown, at.caption, at.info, at.warning, at.error)
-    return "\n".join(str(part.value) for kind in kinds for part in kind)
-
-
-def test_empty(root, tmp_path, monkeypatch):
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(tmp_path))
-    at = open_page(root)
-    assert "No cells to ask about" in words(at)
-    assert not at.error
-
-
-def test_a_broken_config_is_a_sentence(root, tmp_path, monkeypatch):
-    (tmp_path / "config.yaml").write_text("slide_rots: []\n")
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(tmp_path))
-    (error,) = open_page(root).error
-    assert "slide_rots" in error.value
-
-
-def test_from_form_to_job(services, root):
-    at = open_page(root, slide="small")
+def test_from_form_to_job(services, page, metrics):
+    at = page(slide="small")
     # The model that knows these genes is offered first, though it is of simulated tissue.
     assert at.selectbox(key="neighbours-checkpoint-small").value == "untrained"
     assert not [b for b in at.button if b.label == "Predict neighbours"]
@@ -118,7 +66,7 @@ def test_from_form_to_job(services, root):
     at.multiselect(key="neighbours-types-cell_type").set_value(["T cell"]).run()
     assert not at.error, at.error[0].value
     # 1,560 cells pass, every third of them a T cell.
-    assert {m.label: m.value for m in at.metric}["query cells"] == "520"
+    assert metrics(at)["query cells"] == "520"
     next(b for b in at.button if b.label == "Predict neighbours").click().run()
     assert not at.error, at.error[0].value
     job = services.jobs("local")[0]
@@ -150,8 +98,8 @@ def test_estimate_counts_cells_and_candidates(services):
         ask(slide_id=None, source_id="x", roi_ids=("a",))
 
 
-def test_a_model_of_other_genes_is_refused_before_it_starts(services, root):
-    at = open_page(root, slide="small")
+def test_a_model_of_other_genes_is_refused_before_it_starts(services, page):
+    at = page(slide="small")
     at.selectbox(key="neighbours-checkpoint-small").set_value("pancreas-two-tower").run()
     assert "knows 0% of the slide's genes" in at.error[0].value
     assert not [b for b in at.button if b.label == "Predict neighbours"]
@@ -171,8 +119,8 @@ def test_queries_are_those_asked_for(services, finished, app_slide):
     assert (names == view.edges["neighbour_type"]).all()
 
 
-def test_result_page(services, root, finished):
-    at = open_page(root, neighbours=finished)
+def test_result_page(services, page, finished, words):
+    at = page(neighbours=finished)
     assert not at.error, at.error[0].value
     assert "SIMULATED CHECKPOINT on real cells" in words(at)
     labels = [b.label for b in at.get("download_button")]
@@ -187,7 +135,7 @@ def test_result_page(services, root, finished):
     assert "SVG" in [b.label for b in at.get("download_button")]
 
 
-def test_cells_without_coordinates(services, root):
+def test_cells_without_coordinates(services, page, run_now, words):
     (file,) = expression_files(services)
     found = file_overview(services, file.id)
     assert (found.n_cells, found.has_coordinates) == (1600, False)
@@ -196,8 +144,8 @@ def test_cells_without_coordinates(services, root):
     request = ask(**fields, n_sample=60)
     estimate = estimate_colocalisation(services, request)
     assert (estimate.n_pairs, estimate.has_truth) == (2400, False)
-    job_id = done(services, request)
-    at = open_page(root, neighbours=job_id)
+    job_id = run_now(services, "colocalise", request)
+    at = page(neighbours=job_id)
     assert not at.error, at.error[0].value
     assert "Missing without coordinates" in words(at)
     assert "no coordinates" in words(at)
@@ -205,8 +153,8 @@ def test_cells_without_coordinates(services, root):
     assert list(names) == ["Heat maps", "Chord diagrams"]
 
 
-def test_the_form_asks_what_a_file_holds(services, root):
-    at = open_page(root)
+def test_the_form_asks_what_a_file_holds(services, page, words):
+    at = page()
     at.segmented_control(key="neighbours-kind").set_value("Dissociated cells (.h5ad)").run()
     assert "1,600 cells without coordinates" in words(at)
     at.selectbox(key="neighbours-checkpoint-None").set_value("untrained").run()
@@ -215,15 +163,6 @@ def test_the_form_asks_what_a_file_holds(services, root):
     at.checkbox(key="neighbours-masked").check().run()
     assert "nobody knows the true neighbours" in words(at)
     assert [b for b in at.button if b.label == "Predict neighbours"]
-
-
-def test_failed_and_foreign_results_are_sentences(services, root):
-    job_id = services.queue.submit("colocalise", {"slide_id": "small"}, "local")
-    services.queue.finish(services.queue.claim("me", job_id), "failed", "No cell is left.")
-    assert "No cell is left." in open_page(root, neighbours=job_id).error[0].value
-    theirs = services.queue.submit("colocalise", {"slide_id": "small"}, "bob")
-    (error,) = open_page(root, neighbours=theirs).error
-    assert "no job" in error.value
 
 
 def edges():

@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from pages.ui import screen_charts
-from spatialformer_core.config import QcThresholds, SampleMetadata
+from spatialformer_core.config import SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.jobs import run_job
 from spatialformer_core.perturbation import liana_ranks
 from spatialformer_core.perturbation.examples import ExampleCell, ExamplePair
-from spatialformer_core.progress import silent
-from spatialformer_core.service import ScreenRequest, facade, open_services, references, screen_desk
+from spatialformer_core.service import ScreenRequest, open_services, references, screen_desk
 from spatialformer_core.service.gene_lists import genes_of, sets_of
-from spatialformer_core.service.kinds import resolve
 
 GENES = ("GENE00", "GENE01", "GENE02", "GENE03")
 
 
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(facade, "ensure_worker", lambda home: True)
-
-
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, source, app_slide):
-    """Two slides of two donors from one source, and two untrained checkpoints."""
-    from spatialformer_core.slides import ingest
-
-    folder = tmp_path_factory.mktemp("screens")
-    for name, donor in (("First", "P1"), ("Second", "P2")):
-        sample = SampleMetadata(**{**app_slide.SAMPLE, "donor": donor})
-        ingest(source, open_services(folder).store, name=name, sample=sample, qc=QcThresholds())
-    for name in ("untrained", "other"):
-        app_slide.write_checkpoint(folder / "checkpoints" / name)
+def home(make_home):
+    """Two slides of two donors, two untrained checkpoints, tables to compare with."""
+    folder = make_home(models=("untrained", "other"), First="P1", Second="P2")
     table = b"ligand,receptor\nGENE00,GENE01\n"
     references.save_reference(folder, "pairs.csv", table, "ligand-receptor")
     references.save_reference(folder, "sets.gmt", b"S\t\tGENE00\tGENE01\tGENE02\n", "gene-sets")
@@ -46,12 +31,16 @@ def home(tmp_path_factory, source, app_slide):
 
 
 @pytest.fixture
-def services(home, monkeypatch):
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(home))
-    services = open_services(home)
+def services(services):
+    """The services of the home, its regions removed."""
     for roi in services.rois("first"):
         services.delete_roi("first", roi.roi_id)
     return services
+
+
+@pytest.fixture
+def page(open_page):
+    return partial(open_page, "perturbation")
 
 
 def asked(**changes):
@@ -74,7 +63,7 @@ def scores_of(pairs):
 
 
 @pytest.fixture(scope="module")
-def done(home):
+def done(home, run_now):
     """A finished screen with everything beside it that can be asked for."""
     services = open_services(home)
     tables = {r.kind: r.id for r in references.list_references(home)}
@@ -86,24 +75,13 @@ def done(home):
         gene_set_files=(tables["gene-sets"],),
         liana=True,
     )
-    job_id = services.queue.submit("screen", request.model_dump(mode="json"), "local")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPATIALFORMER_HOME", str(home))
         # The page is tested here, not liana, which takes seconds to import.
         patch.setattr(liana_ranks, "is_installed", lambda: True)
         patch.setattr(liana_ranks, "_by_type", lambda data, pairs, *_, **__: scores_of(pairs))
         patch.setattr(liana_ranks, "_moran", lambda data, pairs, *_: scores_of(pairs))
         patch.setattr(liana_ranks.importlib.metadata, "version", lambda name: "9.9")
-        run_job(services.queue, job_id, resolve, silent)
-    return job_id
-
-
-def open_page(root, **query):
-    at = AppTest.from_file(str(root / "app.py"), default_timeout=60)
-    at.query_params.update(query)
-    at.switch_page("pages/perturbation.py").run()
-    assert not at.exception, [e.message for e in at.exception]
-    return at
+        return run_now(services, "screen", request)
 
 
 def ready(at):
@@ -130,15 +108,8 @@ def choose(at, key, value):
     return at
 
 
-def test_empty(root, tmp_path, monkeypatch):
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(tmp_path))
-    at = open_page(root)
-    assert any("No slide to screen" in m.value for m in at.markdown)
-    assert not at.error
-
-
-def test_every_choice_of_the_form_is_in_the_request(services, root):
-    at = open_page(root, slide="first")
+def test_every_choice_of_the_form_is_in_the_request(services, page):
+    at = page(slide="first")
     at.session_state["screen-genes-how"] = "Genes I name"
     at.session_state["screen-genes"] = "GENE00, GENE01\nGENE02 ABSENT"
     at.multiselect(key="screen-agreement").select("other")
@@ -163,8 +134,8 @@ def test_every_choice_of_the_form_is_in_the_request(services, root):
     assert str(services.home) not in request.model_dump_json()  # ids, never paths
 
 
-def test_gene_sets_are_pasted_and_a_broken_line_is_said(services, root):
-    at = open_page(root, slide="first")
+def test_gene_sets_are_pasted_and_a_broken_line_is_said(services, page):
+    at = page(slide="first")
     at.session_state["screen-genes-how"] = "Gene sets"
     at.session_state["screen-sets"] = "no name here"
     ready(at)
@@ -185,9 +156,9 @@ def save(services, name, ring):
     return services.save_roi("first", geometry, name, "local").roi_id
 
 
-def test_one_side_against_other_regions_or_slides(services, root):
+def test_one_side_against_other_regions_or_slides(services, page):
     here, there = (save(services, n, square(x, 0, 150)) for n, x in (("here", 0), ("there", 200)))
-    at = open_page(root, slide="first")
+    at = page(slide="first")
     at.multiselect(key="screen-rois").select(here)
     at.radio(key="screen-against").set_value("other regions")
     ready(at)
@@ -196,7 +167,7 @@ def test_one_side_against_other_regions_or_slides(services, root):
     assert not at.error, at.error[0].value
     request = start(at, services)
     assert (request.roi_ids, request.versus_roi_ids) == ((here,), (there,))
-    at = open_page(root, slide="first")
+    at = page(slide="first")
     at.radio(key="screen-against").set_value("other slides")
     ready(at)
     at.multiselect(key="screen-versus-slides").select("second").run()
@@ -211,9 +182,9 @@ def test_one_side_against_other_regions_or_slides(services, root):
     assert "3 of each" in services.estimate_screen(request).reason_no_p
 
 
-def test_regions_that_overlap_or_hold_too_little_are_said(services, root):
+def test_regions_that_overlap_or_hold_too_little_are_said(services, page):
     one, other = (save(services, n, square(x, 0, 150)) for n, x in (("one", 0), ("two", 100)))
-    at = open_page(root, slide="first")
+    at = page(slide="first")
     at.multiselect(key="screen-rois").select(one).select(other)
     ready(at)
     assert "overlap" in at.error[0].value
@@ -221,7 +192,7 @@ def test_regions_that_overlap_or_hold_too_little_are_said(services, root):
     assert not [b for b in at.button if b.label == "Start screen"]
 
 
-def test_a_model_of_another_panel_is_refused_with_its_coverage(services, root, app_slide, home):
+def test_a_model_of_another_panel_is_refused_with_its_coverage(services, page, app_slide, home):
     import shutil
 
     from spatialformer_core.model import build, preset_config, save_checkpoint
@@ -234,7 +205,7 @@ def test_a_model_of_another_panel_is_refused_with_its_coverage(services, root, a
     narrow = home / "checkpoints" / "narrow"
     save_checkpoint(narrow, model, vocabulary, {"simulated": False, "trained_on": []}, "Narrow.")
     try:
-        at = open_page(root, slide="first")
+        at = page(slide="first")
         at.selectbox(key="screen-checkpoint").set_value("narrow")
         at.selectbox(key="screen-type-0-cell_type").set_value("Macrophage")
         at.selectbox(key="screen-type-1-cell_type").set_value("T cell").run()
@@ -247,8 +218,8 @@ def labels(at):
     return {button.label for button in at.get("download_button")}
 
 
-def test_each_picture_and_part_of_a_result(services, root, done):
-    at = open_page(root, screen=done)
+def test_each_picture_and_part_of_a_result(services, page, done):
+    at = page(screen=done)
     assert not at.error, at.error[0].value
     assert {"CSV", "Parquet", "Provenance", "SVG", "PNG"} <= labels(at)
     links = [link for link in at.get("page_link") if "in the tissue" in link.proto.label]
@@ -275,8 +246,8 @@ def test_each_picture_and_part_of_a_result(services, root, done):
     assert any(m.value.startswith("liana 9.9 on the") for m in at.markdown)
 
 
-def test_filters_narrow_the_table_and_a_screen_is_run_again(services, root, done):
-    at = open_page(root, screen=done)
+def test_filters_narrow_the_table_and_a_screen_is_run_again(services, page, done):
+    at = page(screen=done)
     choose(at, f"only-{done}", ["known ligand–receptor"])
     table = next(f.value for f in at.dataframe if "d_diff" in f.value)
     pairs = set(zip(table["gene_left"], table["gene_right"], strict=True))
@@ -287,14 +258,6 @@ def test_filters_narrow_the_table_and_a_screen_is_run_again(services, root, done
     jobs = services.jobs("local")
     assert len(jobs) == before + 1
     assert jobs[0].params == services.job(done).params
-
-
-def test_what_others_screened_or_what_failed_is_a_sentence(services, root, done):
-    theirs = services.queue.submit("screen", {"slide_ids": ["first"]}, "bob")
-    assert "no job" in open_page(root, screen=theirs).error[0].value
-    failed = services.queue.submit("screen", {"slide_ids": ["first"]}, "local")
-    services.queue.finish(services.queue.claim("me", failed), "failed", "The disk is full.")
-    assert "The disk is full." in open_page(root, screen=failed).error[0].value
 
 
 def test_figures_and_examples_of_a_job_by_its_id(services, done):

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import run_job
 from spatialformer_core.progress import silent
-from spatialformer_core.service import facade, open_services
+from spatialformer_core.service import open_services
 from spatialformer_core.service.kinds import resolve
 
 LAX = {"erosion_um": 0.5, "near_um": 20, "far_um": 25, "block_um": 150}
 LAX |= {"min_cells": 10, "min_detected": 5, "min_blocks": 3}
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(facade, "ensure_worker", lambda home: True)
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +44,8 @@ def home(tmp_path_factory, bundles, app_slide):
 
 
 @pytest.fixture
-def services(home, monkeypatch):
-    monkeypatch.setenv("SPATIALFORMER_HOME", str(home))
-    return open_services(home)
-
-
-def open_slides(root, **query):
-    at = AppTest.from_file(str(root / "app.py"), default_timeout=60)
-    at.query_params.update(query)
-    at.switch_page("pages/slides.py").run()
-    assert not at.exception, [e.message for e in at.exception]
-    return at
+def open_slides(open_page):
+    return partial(open_page, "slides")
 
 
 def fill(at, services, name):
@@ -71,8 +58,8 @@ def fill(at, services, name):
         at.selectbox(key=f"register-{field}").set_value(value)
 
 
-def test_labels_from_an_allowed_folder_become_the_slides_groups(services, root):
-    at = open_slides(root)
+def test_labels_from_an_allowed_folder_become_the_slides_groups(services, open_slides):
+    at = open_slides()
     fill(at, services, "Labelled")
     labels = next(f.id for f in services.attachable() if f.name == "groups.csv")
     at.selectbox(key="register-labels_id").set_value(labels)
@@ -87,8 +74,8 @@ def test_labels_from_an_allowed_folder_become_the_slides_groups(services, root):
     np.testing.assert_array_equal(groups.codes[:4], [0, 1, 0, 1])
 
 
-def test_an_alignment_without_an_image_is_refused(services, root):
-    at = open_slides(root)
+def test_an_alignment_without_an_image_is_refused(services, open_slides):
+    at = open_slides()
     fill(at, services, "Askew")
     table = next(f.id for f in services.attachable() if f.kind == "table")
     at.selectbox(key="register-he_affine_id").set_value(table)
@@ -100,8 +87,8 @@ def test_an_alignment_without_an_image_is_refused(services, root):
         services.register(source, "X", sample, QcThresholds(), "local", he_id=table)
 
 
-def test_is_my_gene_on_the_panel(services, root):
-    at = open_slides(root, slide="outlined")
+def test_is_my_gene_on_the_panel(services, open_slides):
+    at = open_slides(slide="outlined")
     box = at.text_input(key="panel-outlined")
     gene = services.slide("outlined").genes[0]
     box.input(gene.lower()).run()
@@ -116,8 +103,8 @@ def test_is_my_gene_on_the_panel(services, root):
     assert "looked up at once" in at.error[0].value
 
 
-def test_spillover_from_button_to_table(services, root):
-    at = open_slides(root, slide="outlined")
+def test_spillover_from_button_to_table(services, open_slides):
+    at = open_slides(slide="outlined")
     at.button(key="spillover-start-outlined").click().run()
     assert not at.error, at.error[0].value
     job = services.jobs("local")[0]
@@ -130,25 +117,25 @@ def test_spillover_from_button_to_table(services, root):
         "spillover.json",
         "spillover.parquet",
     }
-    at = open_slides(root, slide="outlined")
+    at = open_slides(slide="outlined")
     found = services.spillover("outlined", groupby)
     tested = next(m.value for m in at.metric if m.label == "tested")
     assert tested == f"{len(found.table):,}" != "0"
     assert any(b.label == "Measure again" for b in at.button)
 
 
-def test_a_failed_measurement_says_why(services, root):
+def test_a_failed_measurement_says_why(services, open_slides):
     job_id = services.queue.submit("spillover", {"slide_id": "outlined", "groupby": "x"}, "local")
     job = services.queue.claim("me", job_id)
     services.queue.finish(job, "failed", "There is no grouping 'x'.")
-    at = open_slides(root, slide="outlined")
+    at = open_slides(slide="outlined")
     assert "There is no grouping 'x'." in at.error[0].value
     at.button(key=f"dismiss-{job_id}").click().run()
     assert not at.error
 
 
-def test_a_slide_without_outlines_says_what_it_lacks(services, root):
+def test_a_slide_without_outlines_says_what_it_lacks(services, open_slides):
     with pytest.raises(SpatialFormerError, match="no cell outlines"):
         services.start_spillover("labelled", "cell_type", "local")
-    at = open_slides(root, slide="labelled")
+    at = open_slides(slide="labelled")
     assert any("Spillover needs" in info.value for info in at.info)
