@@ -4,7 +4,9 @@ Each donor is a bundle as `simulate` writes it. What differs between donors at r
 of every gene, the depth, how strongly contact changes genes, and how strongly disease does. What
 differs between the conditions: granulomas, the programme that macrophages and T cells of one
 place share, and the disease genes. ``cohort.csv`` is a sheet for ``spatialformer ingest
---cohort``; ``truth.json`` lists every donor's effects.
+--cohort``; ``truth.json`` lists every donor's effects. For screens of all slides together
+``granulomas.geojson`` joins the bundles' own, ``healthy.geojson`` and ``disease.geojson`` hold the
+whole slides.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from spatialformer_core.config import FrozenModel
-from spatialformer_core.files import atomic_directory, atomic_write, check_name, write_json
+from spatialformer_core.files import (
+    atomic_directory,
+    atomic_write,
+    check_name,
+    read_json,
+    write_json,
+)
 from spatialformer_core.progress import Cancel, Progress, never, silent, staged
 from spatialformer_core.simulate import planted
 from spatialformer_core.simulate.expression import donor_levels
@@ -36,7 +44,7 @@ DISEASE_GENES: Final[dict[str, float]] = {
 }
 """Mean fold of each gene in diseased donors, in all cells; none has another planted role."""
 
-SHEET, TRUTH = "cohort.csv", "truth.json"
+SHEET, TRUTH, GRANULOMAS = "cohort.csv", "truth.json", "granulomas.geojson"
 
 
 class CohortSettings(FrozenModel):
@@ -166,6 +174,7 @@ def simulate_cohort(
             part = staged(progress, number / len(donors), (number + 1) / len(donors))
             reports.append(simulate(folder / donor.donor, donor, part, cancel))
         _write_sheet(donors, folder / SHEET)
+        _write_regions(donors, [report.side_um for report in reports], folder)
         write_json(folder / TRUTH, cohort_truth(settings, donors))
     return CohortReport(
         name=name,
@@ -212,3 +221,23 @@ def _write_sheet(donors: list[SimulationSettings], path: Path) -> None:
             named = [donor.donor] * 3
             where = ["Lung", "Human", "Xenium", f"{donor.donor}/labels.csv"]
             sheet.writerow([*named, "1", condition, *where])
+
+
+def _write_regions(donors: list[SimulationSettings], sides_um: list[float], folder: Path) -> None:
+    """Write the granulomas of all donors, and the whole slides of each condition."""
+    regions: dict[str, list[dict[str, Any]]] = {GRANULOMAS: []}
+    for donor, side in zip(donors, sides_um, strict=True):
+        name = donor.donor
+        for region in read_json(folder / name / GRANULOMAS)["features"]:
+            region["properties"]["slide_id"] = name
+            regions[GRANULOMAS].append(region)
+        corners = [[0.0, 0.0], [side, 0.0], [side, side], [0.0, side], [0.0, 0.0]]
+        whole = {
+            "type": "Feature",
+            "properties": {"name": name, "unit": name, "slide_id": name},
+            "geometry": {"type": "Polygon", "coordinates": [corners]},
+        }
+        condition = donor.effects.condition if donor.effects else ""
+        regions.setdefault(f"{condition}.geojson", []).append(whole)
+    for file, features in regions.items():
+        write_json(folder / file, {"type": "FeatureCollection", "features": features})

@@ -115,3 +115,22 @@ def test_a_cohort_on_disk_has_a_sheet_and_the_donors_effects(tmp_path):
     assert [row.name for row in read] == ["cohort-2-healthy-1", "cohort-2-disease-1"]
     with pytest.raises(SpatialFormerError):
         simulate_cohort(tmp_path / "cohort", small)
+
+
+def test_regions_of_a_cohort_lie_on_their_slides(tmp_path):
+    from spatialformer_core.slides.roi import parse_rois
+
+    small = CohortSettings(seed=2, healthy=1, disease=2, cells=200, he=False)
+    simulate_cohort(tmp_path / "cohort", small)
+    names = ["cohort-2-healthy-1", "cohort-2-disease-1", "cohort-2-disease-2"]
+    slides = {}
+    for file in ("granulomas", "healthy", "disease"):
+        text = (tmp_path / "cohort" / f"{file}.geojson").read_text()
+        features = json.loads(text)["features"]
+        slides[file] = [feature["properties"]["slide_id"] for feature in features]
+        for name in set(slides[file]):
+            mine = [one for one in features if one["properties"]["slide_id"] == name]
+            collection = {"type": "FeatureCollection", "features": mine}
+            assert len(parse_rois(collection, name)) == len(mine)
+    assert set(slides["granulomas"]) == set(names[1:])
+    assert (slides["healthy"], slides["disease"]) == (names[:1], names[1:])
