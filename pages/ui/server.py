@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import logging
 import pkgutil
 import socket
 import threading
@@ -29,6 +30,17 @@ def _answer_at_once() -> None:
             with contextlib.suppress(OSError):
                 if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                     candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _say_less() -> None:
+    """Write no line for each request.
+
+    Streamlit and uvicorn both write one, which takes as long as a tile does, and its address names
+    the genes that somebody looks at. A proxy in front of the server can keep such a log.
+    """
+    log = logging.getLogger("uvicorn.access")
+    log.handlers.clear()
+    log.propagate = False
 
 
 def _resume_jobs() -> None:
@@ -64,6 +76,7 @@ async def lifespan(_app: Any) -> AsyncIterator[dict[str, Any]]:
     """
     identity.check_secrets()
     _answer_at_once()
+    _say_less()
     _resume_jobs()
     threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
     yield {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,18 @@ def load(folder: Path, name: str) -> NDArray[Any]:
     """Map one array of the index into memory, read-only."""
     array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     return array
+
+
+def release(*arrays: NDArray[Any]) -> None:
+    """Give back the pages of mapped arrays that were touched.
+
+    The system keeps the file in its own memory as long as nobody else wants it; what a server read
+    of a large array here and there would else count as its own until it ends.
+    """
+    for array in arrays:
+        mapped = getattr(array, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def write_cells(folder: Path, slide: SlideArrays) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from spatialformer_core import files
 from spatialformer_core.arrays import BoolArray, FloatArray, IntArray, LongArray
 from spatialformer_core.io.records import Transcripts
-from spatialformer_core.slides.index import QUANTA, TileGrid, load, save
+from spatialformer_core.slides.index import QUANTA, TileGrid, load, release, save
 from spatialformer_core.slides.meta import Bounds
 
 Steps = NDArray[np.uint16]
@@ -285,7 +285,9 @@ class GeneReader:
         tile, start, length = self._runs(gene, window_um)
         first = np.cumsum(length) - length
         rows = np.repeat(start - first, length) + np.arange(length.sum())
-        return np.repeat(tile, length), self.xy[rows]
+        steps = self.xy[rows]
+        release(self.xy)
+        return np.repeat(tile, length), steps
 
     def _touched(self, tile: LongArray, window_um: Bounds) -> BoolArray:
         corners = np.array(window_um, np.float64).reshape(2, 2)

@@ -253,7 +253,9 @@ class Slide:
             parts = [xy[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]
             xy, gene = np.concatenate(parts), np.repeat(np.arange(len(genes)), last - first)
         corner = self.grid.corner(np.array([number]))[0]
-        return (corner + xy * self.grid.quantum_um).astype(np.float32), gene
+        xy_um, gene = (corner + xy * self.grid.quantum_um).astype(np.float32), np.array(gene)
+        index.release(tiles["tx_xy"], tiles["tx_gene"])
+        return xy_um, gene
 
     def tile_cells(self, ix: int, iy: int) -> IntArray:
         """Return the cells whose centroid lies in one tile, ascending."""
