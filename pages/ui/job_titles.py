@@ -28,8 +28,13 @@ KINDS = {
 }
 
 
+_NAMED = 3
+
+
 def _slides(params: dict[str, Any]) -> str:
-    return ", ".join(str(slide) for slide in params.get("slide_ids") or ())
+    slides = [str(slide) for slide in params.get("slide_ids") or ()]
+    more = f" and {len(slides) - _NAMED} more" if len(slides) > _NAMED else ""
+    return ", ".join(slides[:_NAMED]) + more
 
 
 def _screen(params: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import streamlit as st
 from pages.ui import cards, downloads, neighbour_arcs, neighbour_pictures
 from pages.ui.neighbour_charts import NAMES
 from pages.ui.session import errors_shown
-from pages.ui.text import count
+from pages.ui.text import count, in_um
 
 if TYPE_CHECKING:
     from spatialformer_core.service.colocalise import ColocalisationView
@@ -112,7 +112,7 @@ def _in_words(text: str) -> str:
         text = text.replace(f"({method})", f"({NAMES[method]})").replace(
             f", {method}:", f", {NAMES[method]}:"
         )
-    return text.replace(" um", " µm")
+    return in_um(text)
 
 
 def _scope(info: dict[str, Any], pairs: pd.DataFrame, key: str) -> str:

@@ -93,10 +93,13 @@ def top_pairs(table: pd.DataFrame, per_group: int) -> list[str]:
     Parameters
     ----------
     table
-        All comparisons; pairs with a q come before those without.
+        All comparisons. A single one has two groups: what it compares, and its reference.
     per_group
-        Pairs taken of each comparison.
+        Pairs taken of each group; significant ones where there are p-values.
     """
+    if table["group"].nunique() == 1:
+        turned = table.assign(group=table["reference"], effect=-table["effect"])
+        table = pd.concat([table, turned], ignore_index=True)
     found: dict[str, None] = {}
     for _, rows in table[table["effect"] > 0].groupby("group", sort=False):
         tested = rows[rows["q"] < 0.05] if rows["q"].notna().any() else rows

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spatialformer_core.service.pair_cells import PairDetail
     from spatialformer_core.service.picture import CellPicture
 
-_MOST_CELLS = 4_000
+_MOST_CELLS, _MOST_SLIDES = 4_000, 6
 _HEIGHT_PX = 380
 
 
@@ -111,15 +111,44 @@ def _by_unit(found: PairDetail, stem: str) -> None:
     downloads.table_buttons(table, name, f"violin-{stem}")
 
 
+def _slides(cells: pd.DataFrame, stem: str) -> list[str]:
+    """Draw the choice of slides, one of each group at first; return those that are shown."""
+    groups = cells.groupby("slide_id", sort=False)["group"].agg(lambda g: " and ".join(g.unique()))
+    if len(groups) == 1:
+        return list(groups.index)
+    names = {name: services().slide(name).meta.name for name in groups.index}
+    first = list(cells.drop_duplicates("group")["slide_id"].unique())
+    chosen = st.multiselect(
+        "Slides",
+        list(names),
+        default=first,
+        format_func=lambda name: f"{names[name]} ({groups[name]})",
+        max_selections=_MOST_SLIDES,
+        key=f"pair-slides-{stem}",
+        help="Drawn below each other, on one scale of colours.",
+    )
+    return chosen or first
+
+
 def _maps(found: PairDetail, key: tuple[object, ...], stem: str) -> None:
-    slides = list(found.cells["slide_id"].unique())
-    slide_id = slides[0]
-    if len(slides) > 1:
-        slide_id = st.selectbox("Slide", slides, key=f"pair-slide-{stem}", width=320)
+    shown = _slides(found.cells, stem)
+    for slide_id in shown:
+        _map_row(found, slide_id, key, stem)
+    st.caption(
+        "Grey: none of it, or not in the comparison. The first map shows cells in which the two "
+        "genes sit together; the others show copies, counted in the matrix."
+    )
+    table = found.cells[found.cells["slide_id"].isin(shown)].drop(columns="row")
+    downloads.table_buttons(table, f"gene-pairs-cells-{stem}", f"cells-{stem}")
+
+
+def _map_row(found: PairDetail, slide_id: str, key: tuple[object, ...], stem: str) -> None:
     meta = services().slide(slide_id).meta
     mine = found.cells[found.cells["slide_id"] == slide_id]
     left, right = found.genes
     titles = {"together": f"{left} with {right}", "copies_left": left, "copies_right": right}
+    x0, _, x1, _ = meta.bounds_um
+    st.caption(f"{meta.name}, {(x1 - x0) / 1000:.1f} mm wide")
     for column, (what, name) in zip(st.columns(3), titles.items(), strict=True):
         with column:
             n = int((mine[what] > 0).sum())
@@ -129,13 +158,8 @@ def _maps(found: PairDetail, key: tuple[object, ...], stem: str) -> None:
             top = "" if what == "together" else f"; darkest: {picture.legend[-1][0]} copies"
             st.caption(f"{count(n)} of {count(len(mine))} cells ({percent(n, len(mine))}){top}")
             file = f"{slide_id}-{name}.png".replace(" ", "-")
-            downloads.file_button("PNG", picture.png, file, "image/png", f"map-{stem}-{what}")
-    x0, _, x1, _ = meta.bounds_um
-    st.caption(
-        f"{meta.name}, {(x1 - x0) / 1000:.1f} mm wide; grey: none of it, or not in the comparison. "
-        "The first map shows cells in which the two genes sit together; the others show copies."
-    )
-    downloads.table_buttons(mine.drop(columns="row"), f"gene-pairs-cells-{stem}", f"cells-{stem}")
+            button = f"map-{stem}-{slide_id}-{what}"
+            downloads.file_button("PNG", picture.png, file, "image/png", button)
 
 
 def view(

@@ -10,7 +10,7 @@ import streamlit as st
 from pages.ui import cards
 from pages.ui.result_page import GENE_PAIRS
 from pages.ui.session import errors_shown, owner, services
-from pages.ui.text import compact, count, duration, plural
+from pages.ui.text import compact, count, duration, in_um, plural
 
 if TYPE_CHECKING:
     from spatialformer_core.service import GenePairEstimate, GenePairRequest
@@ -32,7 +32,8 @@ def _estimate(request: GenePairRequest) -> GenePairEstimate:
 
 def _units(estimate: GenePairEstimate) -> None:
     frame = pd.DataFrame(list(estimate.comparisons))
-    frame["no_p_reason"] = frame["no_p_reason"].fillna("")
+    frame["no_p_reason"] = frame["no_p_reason"].fillna("").map(in_um)
+    frame["unit"] = frame["unit"].map(in_um)
     with st.expander("Comparisons and their replicates", icon=":material/grid_view:"):
         st.dataframe(
             frame,
@@ -56,8 +57,8 @@ def _reach(estimate: GenePairEstimate) -> None:
         )
         return
     reason = next(row["no_p_reason"] for row in estimate.comparisons if row["no_p_reason"])
-    how_many = "**Effects and intervals, no p-values.**" if not n else f"**{n} of {of} have p.**"
-    st.info(f"{how_many} {reason}", icon=":material/info:")
+    how_many = "Effects and intervals, no p-values." if not n else f"p-values in {n} of {of} only."
+    st.info(f"**{how_many}** {in_um(reason)}", icon=":material/info:")
 
 
 def panel(request: GenePairRequest | None) -> None:

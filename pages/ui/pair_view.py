@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages.ui import cards, charts, downloads, pair_charts, pair_detail
 from pages.ui.session import errors_shown, owner, services
-from pages.ui.text import count
+from pages.ui.text import count, in_um
 
 if TYPE_CHECKING:
     from spatialformer_core.service import GenePairView
@@ -43,7 +43,7 @@ def _verdict(info: dict[str, Any]) -> None:
     simulated = any(s.get("simulated") for s in info.get("provenance", {}).get("slides", ()))
     if simulated:
         cards.badges([cards.simulated_badge()])
-    st.info(info["verdict"], icon=":material/gavel:")
+    st.info(in_um(info["verdict"]), icon=":material/gavel:")
     st.markdown(f"**Does closeness add anything?** {info['closeness_verdict']}")
     tested = info["significant"]
     cards.figures(
@@ -165,7 +165,7 @@ def _top(frame: pd.DataFrame, key: str) -> list[str]:
         "Pairs per group",
         2 if many else 5,
         10 if many else 40,
-        3 if many else 20,
+        3 if many else 15,
         key=f"pairs-top-{key}",
         help="Those that the group has most more of; significant ones where there are p-values.",
     )
@@ -240,7 +240,7 @@ def _units(info: dict[str, Any], comparison: tuple[str, str]) -> None:
     for unit in info["units"]:
         if (unit["group"], unit["reference"]) == comparison:
             size = f" of {count(unit['block_um'])} µm" if unit["block_um"] else ""
-            why = f" No p-values: {unit['no_p_reason']}" if unit["no_p_reason"] else ""
+            why = f" No p-values: {in_um(unit['no_p_reason'])}" if unit["no_p_reason"] else ""
             st.caption(f"{count(unit['n_units'])} replicate units: {unit['kind']}{size}.{why}")
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from pages.ui import cards
 from pages.ui.result_page import SCREENS
 from pages.ui.session import errors_shown, owner, services
-from pages.ui.text import compact, count, duration, number, plural
+from pages.ui.text import compact, count, duration, in_um, number, plural
 from spatialformer_core.service import screen_desk
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _reach(estimate: ScreenEstimate) -> None:
     cards.marks(estimate.marks)
     if estimate.reason_no_p:
         st.info(
-            f"**Effects and intervals, no p-values.** {estimate.reason_no_p}",
+            f"**Effects and intervals, no p-values.** {in_um(estimate.reason_no_p)}",
             icon=":material/info:",
         )
         return

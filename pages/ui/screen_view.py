@@ -12,7 +12,7 @@ import streamlit as st
 from pages.ui import cards, downloads, screen_more, screen_pictures
 from pages.ui.screen_pictures import Q_LEVEL, has_p
 from pages.ui.session import owner, services
-from pages.ui.text import count, number
+from pages.ui.text import count, in_um, number
 from spatialformer_core.service import screen_desk
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _only(frame: pd.DataFrame, key: str) -> pd.DataFrame:
 
 def _verdict(info: dict[str, Any]) -> None:
     found = info.get("significant") or {}
-    first, _, rest = str(info["verdict"]).partition(". ")
+    first, _, rest = in_um(str(info["verdict"])).partition(". ")
     line = f"**{first.rstrip('.')}.** {rest}"
     if any(found.values()):
         st.success(line, icon=":material/fact_check:")

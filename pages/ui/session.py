@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages.ui import identity
+from pages.ui.text import in_um
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import Services, open_services
 
@@ -49,8 +50,8 @@ def region_owner() -> str | None:
 def show_error(error: SpatialFormerError) -> None:
     """Show what was found, where, and what to do about it."""
     where = f" `{error.where}`" if error.where else ""
-    fix = f"\n\n**What to do:** {error.fix}" if error.fix else ""
-    st.error(f"{error.message}{where}{fix}", icon=":material/error:")
+    fix = f"\n\n**What to do:** {in_um(error.fix)}" if error.fix else ""
+    st.error(f"{in_um(error.message)}{where}{fix}", icon=":material/error:")
 
 
 @contextlib.contextmanager

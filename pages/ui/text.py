@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -71,6 +72,11 @@ def moment(value: str | float | None) -> str:
     else:
         when = datetime.fromtimestamp(value).astimezone()
     return when.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def in_um(sentence: str) -> str:
+    """Return a sentence of the core, which writes ASCII, with its micrometres as people do."""
+    return re.sub(r"(?<=[\d )])um\b", "µm", sentence)
 
 
 def plural(n: int, word: str) -> str:

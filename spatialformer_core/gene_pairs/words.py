@@ -87,14 +87,19 @@ def _marks(cells: PairCells) -> list[str]:
 
 def _verdict(table: pd.DataFrame, used: Sequence[tuple[str, str, CellUnits]], tested: int) -> str:
     reasons = sorted({units.no_p_reason for _, _, units in used if units.no_p_reason})
-    what = f"{table['pair'].nunique():,} gene pairs in {len(used)} comparison(s)"
+    what = f"{table['pair'].nunique():,} gene pairs in {_comparisons(len(used))}"
     if not tested:
         return f"{what}: effects, no p-values. {' '.join(reasons)} {_CAUTION}"
     n = int((table["q"] < ALPHA).sum())
-    some = f" {len(reasons)} comparison(s) without p-values." if reasons else ""
+    without = sum(units.no_p_reason is not None for _, _, units in used)
+    some = f" {_comparisons(without)} without p-values." if without else ""
     return (
         f"{what}, {tested:,} tests over replicate units: {n:,} with q < {ALPHA}.{some} {_CAUTION}"
     )
+
+
+def _comparisons(n: int) -> str:
+    return f"{n:,} comparison{'' if n == 1 else 's'}"
 
 
 def _closeness_verdict(table: pd.DataFrame, tested: int) -> str:

@@ -166,8 +166,8 @@ def _no_p_reason(units: Units, names: tuple[str, ...]) -> str | None:
         )
     if len(names) < MIN_UNITS:
         return (
-            f"{len(names)} replicate unit(s) ({units.label}) hold at least {MIN_PAIRS_PER_UNIT} "
-            f"near and {MIN_PAIRS_PER_UNIT} far pairs; {MIN_UNITS} are needed for a p-value."
+            f"Replicate units ({units.label}) with at least {MIN_PAIRS_PER_UNIT} near and "
+            f"{MIN_PAIRS_PER_UNIT} far pairs: {len(names)}; {MIN_UNITS} are needed for a p-value."
         )
     return None
 

@@ -275,12 +275,12 @@ def _no_p_reason(arms: _Arms) -> str | None:
         return None
     if arms.paired:
         return (
-            f"{len(arms.names)} replicate unit(s) ({arms.units.label}) hold at least "
-            f"{MIN_PAIRS_PER_UNIT} near pairs of both sides; {MIN_UNITS} are needed for a p-value."
+            f"Replicate units ({arms.units.label}) with at least {MIN_PAIRS_PER_UNIT} near pairs "
+            f"of both sides: {len(arms.names)}; {MIN_UNITS} are needed for a p-value."
         )
     one, other = arms.sizes
     return (
-        f"The two sides hold {one} and {other} replicate unit(s) ({arms.units.label}) of at least "
-        f"{MIN_PAIRS_PER_UNIT} near pairs; {MIN_PER_ARM} of each and {MIN_UNITS} in all are needed "
-        "for a p-value."
+        f"Replicate units ({arms.units.label}) with at least {MIN_PAIRS_PER_UNIT} near pairs: "
+        f"{one} and {other} on the two sides; {MIN_PER_ARM} of each and {MIN_UNITS} in all are "
+        "needed for a p-value."
     )

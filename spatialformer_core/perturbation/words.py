@@ -111,8 +111,8 @@ def _verdict(
     types = f"{request.group_left}-{request.group_right}"
     what = (
         f"{len(plan.index):,} gene pairs tested on {len(plan.near):,} neighbouring {types} pairs "
-        f"and {len(plan.far.pairs):,} {_others(plan)} in {len(plan.unit_names)} replicate unit(s) "
-        f"({plan.units.label})"
+        f"and {len(plan.far.pairs):,} {_others(plan)} (replicate units: {len(plan.unit_names)}, "
+        f"{plan.units.label})"
     )
     caution = "This is what the network relies on, not what causes contact."
     if reasons:

@@ -15,7 +15,7 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service.cooccurrence import CELLS
 from spatialformer_core.service.gene_pair_view import plan_of
 from spatialformer_core.service.gene_pairs import GenePairRequest, cooccurrence_folder
-from spatialformer_core.service.picture import CellPicture, value_picture
+from spatialformer_core.service.picture import CellPicture, darkest, value_picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,6 +98,8 @@ def pair_detail(
 def pair_picture(slide: Slide, cells: pd.DataFrame, column: str) -> CellPicture:
     """Draw the cells of a slide by one column of a pair's cells; others are drawn as none.
 
+    The colours are those of all cells of the pair, so that slides can be compared.
+
     Parameters
     ----------
     column
@@ -106,7 +108,8 @@ def pair_picture(slide: Slide, cells: pd.DataFrame, column: str) -> CellPicture:
     mine = cells[cells["slide_id"] == slide.meta.slide_id]
     values = np.zeros(slide.meta.n_cells, np.float64)
     values[mine["row"].to_numpy()] = mine[column].to_numpy(np.float64)
-    return value_picture(slide, values, _MAP_PX)
+    high = darkest(cells[column].to_numpy(np.float64))
+    return value_picture(slide, values, high, _MAP_PX)
 
 
 def _check_slides(plan: Plan, created: dict[str, str]) -> None:

@@ -75,7 +75,7 @@ def cell_picture(
 
 
 def value_picture(
-    slide: Slide, values: NDArray[np.float64], longest_px: int = LONGEST_PX
+    slide: Slide, values: NDArray[np.float64], high: float, longest_px: int = LONGEST_PX
 ) -> CellPicture:
     """Draw every cell by a value of its own.
 
@@ -83,8 +83,16 @@ def value_picture(
     ----------
     values
         Not negative, shape ``(n_cells,)``; 0 is drawn as none, anything above it larger.
+    high
+        Value of the darkest colour, see `darkest`.
     """
-    return _drawn(slide, *_by_value(values), longest_px, raised=values > 0)
+    return _drawn(slide, *_by_value(values, high), longest_px, raised=values > 0)
+
+
+def darkest(values: NDArray[np.float64]) -> float:
+    """Return the value from which on cells are darkest, so that a few do not pale all others."""
+    present = values[values > 0]
+    return max(1.0, float(np.percentile(present, 99.5))) if len(present) else 1.0
 
 
 def _drawn(
@@ -134,7 +142,8 @@ def _colours(
         legend = tuple(zip(groups.categories, palette, strict=True))
         return table[np.asarray(groups.codes)], np.arange(n), legend
     if kind == "gene":
-        return _by_value(np.asarray(slide.gene_column(name), np.float64))
+        counts = np.asarray(slide.gene_column(name), np.float64)
+        return _by_value(counts, darkest(counts))
     if kind == "value":
         return _by_codes(*view_colours.read_codes(view_colours.value_codes(slide, name)))
     if kind == "pair" and name.count(",") == 1:
@@ -149,10 +158,8 @@ def _colours(
 
 
 def _by_value(
-    values: NDArray[np.float64],
+    values: NDArray[np.float64], high: float
 ) -> tuple[Rgb, NDArray[np.int64], tuple[tuple[str, str], ...]]:
-    present = values[values > 0]
-    high = max(1.0, float(np.percentile(present, 99.5))) if len(present) else 1.0
     colours = _ramp(values / high)
     colours[values == 0] = _rgb(_NONE)
     legend = (("none", _NONE), ("few", _RAMP[0]), (f"{np.ceil(high):g} or more", _RAMP[-1]))

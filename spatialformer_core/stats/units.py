@@ -217,15 +217,15 @@ def _no_p_reason(units: CellUnits, counts: LongArray) -> str | None:
         if len(units.names) >= MIN_UNITS:
             return None
         return (
-            f"{len(units.names)} replicate unit(s) ({units.label}) hold at least {MIN_PER_UNIT} "
-            f"cells of both groups; {MIN_UNITS} are needed for a p-value."
+            f"Replicate units ({units.label}) with at least {MIN_PER_UNIT} cells of both groups: "
+            f"{len(units.names)}; {MIN_UNITS} are needed for a p-value."
         )
     one, other = int((counts[:, 0] > 0).sum()), int((counts[:, 1] > 0).sum())
     if min(one, other) >= MIN_PER_ARM:
         return None
     return (
-        f"The groups differ between {units.kind}s: {one} and {other} {units.kind}(s) hold at least "
-        f"{MIN_PER_UNIT} cells; {MIN_PER_ARM} of each are needed for a p-value."
+        f"The groups differ between {units.kind}s. With at least {MIN_PER_UNIT} cells there are "
+        f"{one} and {other}; {MIN_PER_ARM} of each are needed for a p-value."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import networkx
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from spatialformer_core.gene_pairs import (
     compare_groups,
     join_cells,
     read_result,
+    words,
     write_result,
 )
 from spatialformer_core.stats import Placed
@@ -188,7 +191,7 @@ def test_one_donor_per_arm_gives_effects_and_no_p(tmp_path):
     assert result.table["effect"].notna().all()
     assert result.info["significant"] is None
     assert "no p-values" in result.info["verdict"]
-    assert "1 and 1 donor(s)" in result.info["verdict"]
+    assert "donors. With at least 10 cells there are 1 and 1" in result.info["verdict"]
     write_result(result, tmp_path)
     graph = networkx.read_graphml(tmp_path / "network.graphml")
     assert "no p-values" in graph.graph["edges_are"]
@@ -277,3 +280,12 @@ def test_groups_that_mean_nothing_are_rejected_rarely():
 def test_type_one_error_is_four_to_six_in_a_hundred():
     rates = np.mean([null_rates(seed) for seed in range(150)], axis=0)
     assert ((rates >= 0.04) & (rates <= 0.06)).all(), rates
+
+
+def test_comparisons_without_p_values_are_counted_one_by_one():
+    table = pd.DataFrame({"pair": ["A|B", "A|C"], "q": [0.01, 0.5]})
+    with_p, without = (SimpleNamespace(no_p_reason=reason) for reason in (None, "Too few."))
+    used = [("g", "rest", with_p), ("h", "rest", without), ("i", "rest", without)]
+    said = words._verdict(table, used, tested=2)
+    assert "2 gene pairs in 3 comparisons" in said
+    assert "1 with q < 0.05. 2 comparisons without p-values." in said

@@ -11,7 +11,7 @@ import pytest
 from pages.ui import pair_charts, pair_detail
 from spatialformer_core.jobs import run_job
 from spatialformer_core.progress import silent
-from spatialformer_core.service import gene_pairs
+from spatialformer_core.service import GenePairRequest, gene_pairs
 from spatialformer_core.service.cooccurrence import CooccurrenceSettings
 from spatialformer_core.service.gene_pair_view import PairNetwork, group_choices
 from spatialformer_core.service.kinds import resolve
@@ -82,6 +82,22 @@ def test_from_form_to_table(services, open_pairs):
     assert any("No pair matches" in m.value for m in at.markdown)
 
 
+def test_conditions_stand_beside_each_other_on_the_map(services, open_pairs, run_now):
+    values = {"slide_ids": ["first", "second"], "groupby": "donor"}
+    values["settings"] = {"groups": ["P1", "P2"], "unit": "block"}
+    values["cooccurrence"] = {"radius_um": 12.0, "permutations": 0}
+    job_id = run_now(services, "gene-pairs", GenePairRequest.model_validate(values))
+    at = open_pairs(pairs=job_id)
+    assert not at.error, at.error[0].value
+    (box,) = (box for box in at.multiselect if box.key.startswith("pair-slides"))
+    assert box.options == ["First (P1)", "Second (P2)"]
+    assert box.value == ["first", "second"]
+    assert [b.label for b in at.get("download_button")].count("PNG") == 6
+    box.set_value(["second"]).run()
+    assert not at.exception
+    assert [b.label for b in at.get("download_button")].count("PNG") == 3
+
+
 def test_donors_are_a_choice_only_where_they_differ(services):
     first, second = (services.slide(name).meta for name in ("first", "second"))
     assert group_choices([first]) == ("cell_type",)
@@ -105,6 +121,12 @@ def test_top_pairs_are_each_groups_own():
     assert pair_charts.top_pairs(many(), 1) == ["A|B", "C|D"]
     assert pair_charts.top_pairs(many(q=0.2), 1) == []
     assert pair_charts.top_pairs(many(q=np.nan), 2) == ["A|B", "E|F", "C|D"]
+
+
+def test_top_pairs_of_one_comparison_are_those_of_both_sides():
+    one = many()[:3]
+    assert pair_charts.top_pairs(one, 1) == ["A|B", "C|D"]
+    assert pair_charts.top_pairs(one, 2) == ["A|B", "E|F", "C|D"]
 
 
 def test_heat_map_and_dots_hold_the_table():

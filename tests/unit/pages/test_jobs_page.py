@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
+from pages.ui.job_titles import title
+from pages.ui.text import in_um
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import log_path, run_job
 from spatialformer_core.progress import silent
@@ -108,3 +111,15 @@ def test_a_job_whose_computer_stopped_says_how_to_go_on(services, open_jobs):
     services.queue.finish(services.queue.claim("me", job_id), "lost")
     at = open_jobs(job=job_id)
     assert any("The computer stopped while it ran. Start it again" in w.value for w in at.warning)
+
+
+def test_a_title_names_a_few_of_many_slides():
+    params = {"slide_ids": [f"s{i}" for i in range(5)], "groupby": "x", "settings": {}}
+    job = SimpleNamespace(kind="gene-pairs", params=params)
+    assert title(job) == "Gene pairs by x · s0, s1, s2 and 2 more"
+
+
+def test_micrometres_of_the_core_are_said_as_people_do():
+    assert in_um("Units (400 um block) within 30 um, maximum 5.") == (
+        "Units (400 µm block) within 30 µm, maximum 5."
+    )

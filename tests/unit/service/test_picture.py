@@ -114,7 +114,7 @@ def test_values_are_drawn_above_the_others(services):
     slide = services.slide("tiny")
     values = np.zeros(slide.meta.n_cells)
     values[[23, 37]] = 1
-    found = value_picture(slide, values, 400)
+    found = value_picture(slide, values, 1.0, 400)
     pixels = imagecodecs.png_decode(found.png)
     x0, y0, x1, _ = found.bounds_um
     step = (x1 - x0) / pixels.shape[1]
@@ -123,3 +123,19 @@ def test_values_are_drawn_above_the_others(services):
     dark = pixels[at[:, 1], at[:, 0]].sum(axis=1) < 300
     assert np.flatnonzero(dark).tolist() == [23, 37]
     assert found.legend[-1][0] == "1 or more"
+
+
+def test_pictures_of_a_pair_share_one_scale_of_colours(services):
+    import numpy as np
+    import pandas as pd
+
+    from spatialformer_core.service.pair_cells import LEFT, pair_picture
+
+    slide = services.slide("tiny")
+    rows = np.arange(slide.meta.n_cells)
+    here = pd.DataFrame({"slide_id": "tiny", "row": rows, LEFT: rows % 3})
+    there = here.assign(slide_id="another", **{LEFT: 9 * (rows % 3)})
+    alone, beside = (
+        pair_picture(slide, cells, LEFT).legend[-1][0] for cells in (here, pd.concat([here, there]))
+    )
+    assert (alone, beside) == ("2 or more", "18 or more")

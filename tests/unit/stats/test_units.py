@@ -58,7 +58,7 @@ def test_what_differs_between_donors_is_replicated_by_donors_only(kind):
     two = tissue(["P1", "P2"])
     units = choose_cell_units(two.slide % 2, two, kind)
     assert not units.paired
-    assert "1 and 1 donor(s)" in units.no_p_reason
+    assert "donors. With at least 10 cells there are 1 and 1" in units.no_p_reason
 
 
 def test_pieces_of_donors_are_no_replicates_of_what_differs_between_donors():
@@ -71,7 +71,7 @@ def test_pieces_of_donors_are_no_replicates_of_what_differs_between_donors():
 def test_ten_donors_against_one_are_no_replication():
     placed = tissue([f"P{i}" for i in range(11)], per_slide=50)
     units = choose_cell_units((placed.slide == 0).astype(int), placed)
-    assert "10 and 1 donor(s)" in units.no_p_reason
+    assert "there are 10 and 1; 3 of each" in units.no_p_reason
 
 
 def test_slides_where_the_groups_differ_between_slides_of_a_donor():
