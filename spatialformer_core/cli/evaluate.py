@@ -27,6 +27,13 @@ Seeds = Annotated[
     ),
 ]
 
+Nulls = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Null tissues of screen; up to five further ones lack planted relations only."
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
@@ -62,7 +69,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         int, typer.Option(help="Pairs for the baseline of plain towers; 0 leaves it out.")
     ] = 1_000_000,
     seeds: Seeds = None,
-    nulls: Annotated[int, typer.Option(min=0, help="Null tissues of screen.")] = 20,
+    nulls: Nulls = 20,
     allow_simulated: Annotated[
         bool, typer.Option("--allow-simulated", help="Marks the report.")
     ] = False,

@@ -115,14 +115,14 @@ def _row(task: str, split: str, method: str, metric: str, values: _Values) -> di
 
 
 def _mean(values: Sequence[float]) -> _Values:
-    """Return the mean with its 95 % interval (normal) over tissues."""
+    """Return the mean of shares with its 95 % interval (normal, within 0 to 1) over tissues."""
     if not values:
         return None, None, None, 0, 0
     mean, n = float(np.mean(values)), len(values)
     half = _Z95 * float(np.std(values, ddof=1)) / n**0.5 if n > 1 else None
     if half is None:
         return mean, None, None, n, n
-    return mean, mean - half, mean + half, n, n
+    return mean, max(mean - half, 0.0), min(mean + half, 1.0), n, n
 
 
 def _share(hits: Iterable[bool]) -> _Values:

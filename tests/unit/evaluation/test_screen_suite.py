@@ -159,6 +159,7 @@ def test_rows_say_how_often_and_the_page_shows_them():
     found = read_planted(table([[*pair, -1, 0.5, 0.5, 1e-6, 0.001, 0.5] for pair in LINKED]))
     about = {"method": "m", "gate": {"auroc": 0.9, "open": True}, "recall": None}
     records = [{"kind": "planted", "seed": k, **about, **found} for k in range(10)]
+    records[0] |= {"called": 4, "false": 2}
     records += [{"kind": "dealt", "seed": k, **about, **null} for k in range(3)]
     rows = suite_rows(records)
     values = {(row["split"], row["metric"]): row for row in rows}
@@ -167,6 +168,10 @@ def test_rows_say_how_often_and_the_page_shows_them():
     # Wilson's interval of 10 of 10.
     assert whole["low"] == pytest.approx(0.7225, abs=1e-3)
     assert values["-".join(LINKED[0]), "median_place"]["value"] == 1
+    false = values["epsilon", "share_of_called"]
+    # One share of a half and nine of 0: 0.05 +- 0.098, and no share is below 0.
+    assert (false["value"], false["low"]) == (pytest.approx(0.05), 0.0)
+    assert false["high"] == pytest.approx(0.148, abs=1e-3)
     null_row = values["expression dealt out anew within types: effect", "share_below_05"]
     assert (null_row["value"], null_row["seeds"]) == (pytest.approx(0.04), 3)
     assert all(tuple(row) == ROW_KEYS for row in rows)
