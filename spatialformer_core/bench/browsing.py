@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +15,14 @@ from spatialformer_core.bench.rows import Row, bounded
 from spatialformer_core.bench.visitors import Data, OpenPage, Server, serving
 from spatialformer_core.errors import SpatialFormerError
 
+if TYPE_CHECKING:
+    from spatialformer_core.jobs import Job
+
 PEOPLE = 10
-_PAGES = ("slides", "tissue", "gene_pairs", "perturbation", "models", "jobs", "tissue")
+_PAGES = (
+    *("slides", "tissue", "gene_pairs", "neighbours"),
+    *("tissue", "embedding", "perturbation", "models", "jobs"),
+)
 _THINKS_S = (2.0, 4.0)
 _STAYS_S = 60.0
 _STARTS_WITHIN_S = 600.0
@@ -74,7 +81,7 @@ class _Screens:
 
     def are_left(self) -> bool:
         """Return whether the last one is still to come or runs, and none of them failed."""
-        jobs = [self._services.job(job_id) for job_id in self._ids]
+        jobs = self._jobs()
         return not jobs[-1].is_ended and not any(job.error for job in jobs)
 
     def wait_until_one_runs(self) -> None:
@@ -90,8 +97,11 @@ class _Screens:
         for job_id in reversed(self._ids):
             self._services.cancel(job_id)
         deadline = time.monotonic() + 20
-        while not self._services.job(self._ids[0]).is_ended and time.monotonic() < deadline:
+        while not all(job.is_ended for job in self._jobs()) and time.monotonic() < deadline:
             time.sleep(0.2)
+
+    def _jobs(self) -> list[Job]:
+        return [self._services.job(job_id) for job_id in self._ids]
 
 
 def _browse(server: Server, slide_id: str, stays_s: float) -> list[float]:
@@ -103,19 +113,19 @@ def _browse(server: Server, slide_id: str, stays_s: float) -> list[float]:
         time.sleep(rng.uniform(0, _THINKS_S[1]))
         turn = number
         while time.monotonic() < leave_at:
-            seconds.append(_look(server, _PAGES[turn % len(_PAGES)], slide_id, rng))
+            seconds.append(_look(server, _PAGES[turn % len(_PAGES)], slide_id))
             turn += 1
             time.sleep(rng.uniform(*_THINKS_S))
         return seconds
 
     # Nobody is the first on a page: the server has imported what each one needs.
     for page in dict.fromkeys(_PAGES):
-        _look(server, page, slide_id, np.random.default_rng(0))
+        _look(server, page, slide_id)
     with ThreadPoolExecutor(PEOPLE) as pool:
         return [value for seconds in pool.map(person, range(PEOPLE)) for value in seconds]
 
 
-def _look(server: Server, page: str, slide_id: str, rng: np.random.Generator) -> float:
+def _look(server: Server, page: str, slide_id: str) -> float:
     """Open a page, on *Tissue* with its cells and colours; return the seconds of waiting."""
     opened = OpenPage(server.port, page, f"slide={slide_id}")
     seconds = opened.visit.page_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from streamlit.web.server.starlette.starlette_app_utils import create_signed_val
 
 from pages.ui import access, identity, routes_auth, sign_in
 from pages.ui.routes_guard import guarded
+from pages.ui.server import lifespan
 from spatialformer_core.cli import serving
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import view
@@ -152,7 +154,7 @@ def test_without_login_everybody_is_the_local_owner(no_login):
 
 def test_a_token_opens_nothing_in_another_browser_or_after_signing_out(login, tmp_path):
     login.setenv("SPATIALFORMER_HOME", str(tmp_path))
-    login.setattr(view, "open_view", lambda slide_id: slide_id)
+    login.setattr(view, "open_view", lambda _home, slide_id: slide_id)
     route = Route("/{slide}", guarded(lambda request, slide: PlainTextResponse(slide)))
     client = TestClient(Starlette(routes=[route]))
     token = routes_auth.mint_token(identity.owner_id(ANN), "lung")
@@ -186,6 +188,14 @@ def test_a_broken_secrets_file_stops_the_server(no_login, tmp_path):
         identity.check_secrets()
     no_login.setattr(identity.secrets_singleton, "load_if_toml_exists", lambda: True)
     identity.check_secrets()
+
+
+def test_no_line_is_written_for_each_request(monkeypatch):
+    log = logging.getLogger("uvicorn.access")
+    monkeypatch.setattr(log, "handlers", [logging.StreamHandler()])
+    monkeypatch.setattr(log, "propagate", True)
+    with TestClient(Starlette(lifespan=lifespan)):
+        assert not log.hasHandlers()
 
 
 def test_serve_wants_a_login_for_other_computers(no_login, tmp_path):

@@ -44,7 +44,7 @@ def client(monkeypatch, asked):
     nuclei = {(0, 0): b"nuclei"}
     slide = SimpleNamespace(meta=SimpleNamespace(slide_id="lung"))
     seen = SimpleNamespace(slide=slide, nuclei_tile=lambda x, y: nuclei.get((x, y)))
-    monkeypatch.setattr(view, "open_view", lambda slide_id: seen)
+    monkeypatch.setattr(view, "open_view", lambda _home, slide_id: seen)
     monkeypatch.setattr(identity, "owner_of_request", lambda request, default: "ada")
     with TestClient(Starlette(routes=routes.ROUTES)) as client:
         yield client
