@@ -155,7 +155,7 @@ def run_types_job(params: dict[str, Any], out: Path, progress: Progress, cancel:
     SpatialFormerError
         If the slide or grouping is gone, or too few cells pass quality control.
     Cancelled
-        If the user cancels; a grouping that was added by then stays.
+        If the user cancels; the slide stays as it was.
     """
     from spatialformer_core.slides import SlideChange, SlideStore, change_slide
 
@@ -164,19 +164,15 @@ def run_types_job(params: dict[str, Any], out: Path, progress: Progress, cancel:
     slide = store.open(request.slide_id)
     progress(0.05, 1.0, "Normalising the counts")
     data, rows = _normalised(slide)
-    key = request.groupby
-    if key is None:
-        found = _clusters(data, slide, request, staged(progress, 0.1, 0.6), cancel)
-        key = free_key(f"leiden_{request.resolution:g}", slide.group_keys)
-        inner = staged(progress, 0.6, 0.75)
-        change_slide(
-            store, request.slide_id, SlideChange(groups={key: found}), progress=inner, cancel=cancel
-        )
-        groups = found
+    if request.groupby is None:
+        groups = _clusters(data, slide, request, staged(progress, 0.1, 0.6), cancel)
+        # Asked anew: somebody may have added a grouping while the cells were clustered.
+        taken = store.open(request.slide_id).group_keys
+        key = free_key(f"leiden_{request.resolution:g}", taken)
     else:
-        groups = slide.group(key)
+        key, groups = request.groupby, slide.group(request.groupby)
     check(cancel)
-    progress(0.75, 1.0, "Ranking the genes")
+    progress(0.6, 1.0, "Ranking the genes")
     markers, profile = _markers(data, np.asarray(groups.codes)[rows], groups, request.n_markers)
     _write(out / MARKERS, markers)
     _write(out / PROFILE, profile)
@@ -194,6 +190,12 @@ def run_types_job(params: dict[str, Any], out: Path, progress: Progress, cancel:
         "simulated": slide.meta.simulated,
     }
     files.write_json(out / FACTS, facts)
+    check(cancel)
+    if request.groupby is None:
+        # Last of all: whoever cancels before finds the slide as it was.
+        change = SlideChange(groups={key: groups})
+        inner = staged(progress, 0.85, 1.0)
+        change_slide(store, request.slide_id, change, progress=inner, cancel=cancel)
     progress(1.0, 1.0, "Done")
 
 

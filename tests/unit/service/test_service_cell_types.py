@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spatialformer_core.errors import SpatialFormerError
+from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.jobs import run_job
 from spatialformer_core.progress import silent
 from spatialformer_core.service import cell_types, type_suggestions
@@ -57,6 +57,23 @@ def test_clusters_become_a_grouping_and_find_the_type(services):
     found = cell_types.newest_types(services, "tiny", key)
     assert found.facts["is_new"]
     assert found.facts["groups"] == len(slide.group(key).categories)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stage", ["Clustering", "Ranking the genes", "Checking the slide"])
+def test_a_cancelled_clustering_leaves_no_clusters(services, tmp_path, stage):
+    said = []
+    request = cell_types.TypesRequest(slide_id="tiny", resolution=0.3, neighbours=10)
+    with pytest.raises(Cancelled):
+        cell_types.run_types_job(
+            request.model_dump(mode="json"),
+            tmp_path,
+            lambda done, total, message: said.append(message),
+            lambda: stage in said,
+        )
+    assert stage in said
+    assert "Done" not in said
+    assert services.slide("tiny").group_keys == ("cell_type",)
 
 
 def view(profile):
