@@ -66,9 +66,7 @@ def _composition(meta: SlideMeta, chosen: str) -> None:
     groupby = keys[first]
     if len(keys) > 1:
         groupby = st.selectbox("Composition by", keys, index=first, width=240)
-    inside = services().composition(meta.slide_id, region.polygon, groupby)
-    whole = services().composition(meta.slide_id, None, groupby)
-    composition.view(meta, region, inside, whole)
+    composition.view(meta, region, groupby)
     region_expression.panel(meta, region, groupby)
 
 
@@ -77,13 +75,12 @@ def _workspace(meta: SlideMeta, colour: str, genes: list[str]) -> None:
     """Draw viewer, regions and composition; a lasso reruns only this part of the page."""
     show_remembered()
     picture, side = st.columns([3.2, 1], gap="medium")
-    chosen = rois.apply_choice(meta.slide_id)
     with picture, errors_shown():
-        event = tissue_view.show(meta, colour, genes, chosen)
-        if event is not None and event.kind == "select":
-            rois.select(meta.slide_id, event.roi_id)
-        if event is not None and event.kind == "roi":
-            rois.select(meta.slide_id, rois.DRAWN)
+        # Before anything is drawn: what was drawn or clicked decides what all of it shows.
+        chosen = rois.chosen_by(tissue_view.event(meta), meta.slide_id)
+        if tissue_view.show(meta, colour, genes, chosen) is not None:
+            # Plotly tells only once it is drawn.
+            rois.show_drawn(meta.slide_id)
     with side, st.container(height=HEIGHT_PX, border=False), errors_shown():
         chosen = rois.panel(meta)
     if tissue_view.is_waited_for(meta):

@@ -71,27 +71,31 @@ def _numbers(inside: pd.DataFrame, area_um2: float | None) -> None:
     cards.figures(values)
 
 
-def view(meta: SlideMeta, region: Region, inside: pd.DataFrame, whole: pd.DataFrame) -> None:
+def view(meta: SlideMeta, region: Region, groupby: str) -> None:
     """Draw the composition of a region: numbers, chart, table, downloads."""
     name = region.name
+    inside = services().composition(meta.slide_id, region.polygon, groupby)
     st.subheader(f"Composition · {name}", anchor=False)
     if not int(inside["cells"].sum()):
         cards.empty("No cell here", "Draw the region over the tissue.", "blur_off")
         return
+    # On their own and first: who draws a region waits for them, and the chart takes its time.
+    _numbers(inside, region.area_um2)
+    beside = region.polygon is not None
+    whole = services().composition(meta.slide_id, None, groupby) if beside else inside
     table = beside_slide(inside, whole)
     left, right = st.columns([1, 1], gap="large")
     with left:
         shown = table[(table["share_roi"] > 0) | (table["share_slide"] > 0.01)]
-        figure = charts.composition(shown, name, beside=region.area_um2 is not None)
+        figure = charts.composition(shown, name, beside=beside)
         charts.draw(figure, f"{meta.slide_id}-composition", "composition", f"Composition of {name}")
     with right:
-        _numbers(inside, region.area_um2)
-        order = list(_COLUMNS) if region.area_um2 is not None else list(_COLUMNS)[:4]
+        order = list(_COLUMNS) if beside else list(_COLUMNS)[:4]
         in_percent = table.assign(
             share_roi=100 * table["share_roi"], share_slide=100 * table["share_slide"]
         )
         st.dataframe(
-            in_percent, hide_index=True, column_config=_COLUMNS, column_order=order, height=380
+            in_percent, hide_index=True, column_config=_COLUMNS, column_order=order, height=440
         )
         with st.container(horizontal=True, gap="small"):
             downloads.table_buttons(table, f"{meta.slide_id}-{name}-composition", "composition")

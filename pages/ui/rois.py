@@ -18,6 +18,7 @@ from spatialformer_core.service.roi_tools import export_csv, sets_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pages.ui.viewer import ViewerEvent
     from spatialformer_core.service import Roi, SlideMeta
 
 DRAWN = "(drawn)"
@@ -50,17 +51,20 @@ def _choose(slide_id: str, roi_id: str) -> None:
     st.session_state[f"next-{choice_key(slide_id)}"] = roi_id
 
 
-def apply_choice(slide_id: str) -> str:
-    """Carry over a choice made in the last run; return the chosen region's id."""
-    waiting = st.session_state.pop(f"next-{choice_key(slide_id)}", None)
+def chosen_by(event: ViewerEvent | None, slide_id: str) -> str:
+    """Carry over a choice made in the viewer, or beside it in the last run; return it."""
+    key = choice_key(slide_id)
+    waiting = st.session_state.pop(f"next-{key}", None)
+    if event is not None and event.kind in ("roi", "select"):
+        waiting = DRAWN if event.kind == "roi" else event.roi_id or WHOLE
     if waiting is not None:
-        st.session_state[choice_key(slide_id)] = waiting
-    return str(st.session_state.get(choice_key(slide_id), WHOLE))
+        st.session_state[key] = waiting
+    return str(st.session_state.get(key, WHOLE))
 
 
-def select(slide_id: str, roi_id: str | None) -> None:
-    """Choose a region (None: the whole slide) and draw the page again."""
-    _choose(slide_id, roi_id or WHOLE)
+def show_drawn(slide_id: str) -> None:
+    """Choose what was just drawn and draw the page again."""
+    _choose(slide_id, DRAWN)
     rerun()
 
 

@@ -9,8 +9,8 @@ import streamlit as st
 
 from pages.ui import picture_view, view_link
 from pages.ui.routes import mint_token
-from pages.ui.session import owner, rerun, services
-from pages.ui.viewer import ViewerEvent, has_drawn, tissue_viewer
+from pages.ui.session import owner, services
+from pages.ui.viewer import ViewerEvent, has_drawn, tissue_viewer, viewer_event
 from spatialformer_core.service.view import MAX_GENES
 
 if TYPE_CHECKING:
@@ -76,14 +76,25 @@ def _linked(meta: SlideMeta) -> dict[str, Any] | None:
     return ((place or {}) | ({"range": span} if span else {})) or None
 
 
+def event(meta: SlideMeta) -> ViewerEvent | None:
+    """Return what was drawn or clicked in the viewer since the last run.
+
+    Ask before anything is drawn, so that this run shows already what follows from it.
+    """
+    found = viewer_event(VIEWER, meta.slide_id)
+    if found is not None and found.kind == "no-webgl":
+        st.session_state[picture_view.WITHOUT_WEBGL] = True
+    return found
+
+
 def show(
     meta: SlideMeta, colour: str, genes: Sequence[str], selected: str | None
 ) -> ViewerEvent | None:
-    """Draw the viewer, or the plain picture; return what the visitor did in it."""
+    """Draw the viewer, or the plain picture; return what was drawn in the picture."""
     regions = features(meta.slide_id, selected)
     if picture_view.wanted():
         return picture_view.show(meta, colour, regions, VIEWER)
-    event = tissue_viewer(
+    tissue_viewer(
         meta.slide_id,
         token=mint_token(owner(), meta.slide_id),
         color_by=colour,
@@ -92,7 +103,4 @@ def show(
         rois=regions,
         key=VIEWER,
     )
-    if event is not None and event.kind == "no-webgl":
-        st.session_state[picture_view.WITHOUT_WEBGL] = True
-        rerun()
-    return event
+    return None

@@ -16,6 +16,7 @@ from pages.ui.viewer.component import (
     parse_event,
     set_points,
     tissue_viewer,
+    viewer_event,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "parse_event",
     "set_points",
     "tissue_viewer",
+    "viewer_event",
 ]

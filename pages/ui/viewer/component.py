@@ -88,8 +88,8 @@ def tissue_viewer(
     rois: Sequence[Mapping[str, Any]] = (),
     view: Mapping[str, Any] | None = None,
     key: str,
-) -> ViewerEvent | None:
-    """Show a slide; return what the user did since the last run.
+) -> None:
+    """Show a slide; `viewer_event` tells what the user does in it.
 
     Parameters
     ----------
@@ -108,12 +108,7 @@ def tissue_viewer(
         Place to begin with: ``x``, ``y`` (um) and ``zoom`` (pixels per um as a power of two);
         ``range`` (lowest, highest) is what the colours span at first.
     key
-        Key of the component; `drawn_polygon` and `forget_drawing` take the same.
-
-    Returns
-    -------
-    ViewerEvent or None
-        None unless something happened since the last run.
+        Key of the component; `viewer_event`, `drawn_polygon` and `forget_drawing` take the same.
     """
     data = {
         "base": data_address(slide_id),
@@ -126,8 +121,7 @@ def tissue_viewer(
         "view": None if view is None else dict(view),
         "height": HEIGHT_PX,
     }
-    event = _show(key, slide_id, data)
-    return None if event is not None and event.kind == "drawn" else event
+    _show(key, slide_id, data)
 
 
 def cells_viewer(
@@ -156,7 +150,9 @@ def cells_viewer(
     """
     data = {"base": base, "token": token, "colorBy": color_by, "height": height_px}
     shown = {"genes": [], "rois": [dict(roi) for roi in rois], "view": None, "drawn": None}
-    return _show(key, view_id, data | shown)
+    event = viewer_event(key, view_id)
+    _show(key, view_id, data | shown)
+    return event
 
 
 def data_address(slide_id: str, part: str = "") -> str:
@@ -164,11 +160,40 @@ def data_address(slide_id: str, part: str = "") -> str:
     return "/".join(filter(None, (PREFIX, "v1", slide_id, part)))
 
 
-def _show(key: str, view_id: str, data: Mapping[str, Any]) -> ViewerEvent | None:
-    event = _take_event(key, view_id)
+def _show(key: str, view_id: str, data: Mapping[str, Any]) -> None:
     draft = st.session_state.get(_draft_key(key, view_id))
     shown = {"slide": view_id, "draft": draft, "drawn": has_drawn(key, view_id), **data}
     _component(bundle_url())(key=key, data=shown, on_event_change=_ignore)
+
+
+def viewer_event(key: str, slide_id: str) -> ViewerEvent | None:
+    """Return what the user did in a viewer since the last run; None if nothing.
+
+    Ask before the viewer is drawn, so that this run shows already what follows from it.
+    """
+    state = st.session_state.get(key)
+    raw = state.get("event") if isinstance(state, Mapping) else None
+    # An event of the slide that was shown before must not become a region of this one.
+    if not isinstance(raw, Mapping) or raw.get("slide") != slide_id:
+        return None
+    # Whatever is done in the viewer is done on cells that are drawn.
+    st.session_state[_drawn_key(key, slide_id)] = True
+    seq = raw.get("seq")
+    seen_key = f"{key}:seen"
+    if not isinstance(seq, int | float) or st.session_state.get(seen_key) == seq:
+        return None
+    st.session_state[seen_key] = seq
+    event = parse_event(raw)
+    if event is not None and event.kind in ("roi", "clear"):
+        polygon = [list(point) for point in event.polygon] or None
+        st.session_state[_draft_key(key, slide_id)] = {
+            "seq": seq,
+            "polygon": polygon,
+            "of": event.roi_id,
+        }
+    if event is not None and event.kind == "keypoints":
+        points = {"seq": seq, "image": event.image, "pairs": [list(p) for p in event.pairs]}
+        st.session_state[_points_key(key, slide_id)] = points
     return event
 
 
@@ -243,34 +268,6 @@ def _images_key(key: str, slide_id: str) -> str:
 
 def _points_key(key: str, slide_id: str) -> str:
     return f"{key}:points:{slide_id}"
-
-
-def _take_event(key: str, slide_id: str) -> ViewerEvent | None:
-    """Return the component's last event unless an earlier run has seen it already."""
-    state = st.session_state.get(key)
-    raw = state.get("event") if isinstance(state, Mapping) else None
-    # An event of the slide that was shown before must not become a region of this one.
-    if not isinstance(raw, Mapping) or raw.get("slide") != slide_id:
-        return None
-    # Whatever is done in the viewer is done on cells that are drawn.
-    st.session_state[_drawn_key(key, slide_id)] = True
-    seq = raw.get("seq")
-    seen_key = f"{key}:seen"
-    if not isinstance(seq, int | float) or st.session_state.get(seen_key) == seq:
-        return None
-    st.session_state[seen_key] = seq
-    event = parse_event(raw)
-    if event is not None and event.kind in ("roi", "clear"):
-        polygon = [list(point) for point in event.polygon] or None
-        st.session_state[_draft_key(key, slide_id)] = {
-            "seq": seq,
-            "polygon": polygon,
-            "of": event.roi_id,
-        }
-    if event is not None and event.kind == "keypoints":
-        points = {"seq": seq, "image": event.image, "pairs": [list(p) for p in event.pairs]}
-        st.session_state[_points_key(key, slide_id)] = points
-    return event
 
 
 def parse_event(raw: Mapping[str, Any]) -> ViewerEvent | None:

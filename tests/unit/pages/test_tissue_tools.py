@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.ui import identity
+from pages.ui import identity, tissue_view
 from pages.ui.viewer import parse_event
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.io.records import ImageSource
@@ -120,6 +120,27 @@ def test_regions_are_joined_put_into_a_set_and_shown_as_one(services, root):
         assert row.mean_slide == pytest.approx(counts[of_type].mean())
         assert row.share_expressing == pytest.approx(100 * (counts[of_type & here] > 0).mean())
     assert set(table["gene"]) == {"GENE00", "GENE13"}
+
+
+def test_a_lasso_is_answered_by_one_run_of_the_page(services, root, monkeypatch):
+    at, runs = open_tissue(root), []
+    show = tissue_view.show
+
+    def counted(*args):
+        runs.append(args[-1])
+        return show(*args)
+
+    monkeypatch.setattr(tissue_view, "show", counted)
+    ring = [[0, 0], [45, 0], [45, 45], [0, 45]]
+    event = {"kind": "roi", "polygon": ring, "slide": "small", "seq": 7}
+    at.session_state["tissue-viewer"] = {"event": event}
+    run(at)
+    assert runs == ["(drawn)"]
+    assert at.radio(key="region-small").value == "(drawn)"
+    assert {m.label: m.value for m in at.metric}["cells"] == "25", "cells lie 10 um apart"
+    # The viewer repeats its last event in each run; what was chosen since stays chosen.
+    run(at.radio(key="region-small").set_value(names(services)["one"].roi_id))
+    assert {m.label: m.value for m in at.metric}["cells"] == "36"
 
 
 def test_two_regions_beside_each_other_without_a_p_value(services, root):

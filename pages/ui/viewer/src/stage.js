@@ -9,7 +9,6 @@ import { OUTLINE_ZOOM, imageLayer, nucleiLayer, outlineLayer, pointsLayer } from
 const MOVING = { scrollZoom: { speed: 0.01, smooth: false }, doubleClickZoom: false, keyboard: false, dragRotate: false };
 /** Share of their opacity that cells keep below a density map: both at full strength hide each other. */
 const DIMMED = 0.22;
-const DRAWING = { ...MOVING, dragPan: false };
 
 let webGL = null;
 
@@ -44,6 +43,8 @@ export class Stage {
       useDevicePixels: true,
       getCursor: ({ isDragging }) => (this.drawing ? 'crosshair' : isDragging ? 'grabbing' : 'default'),
       onViewStateChange: ({ viewState }) => {
+        // While corners are being set the view stands still: they are kept in pixels.
+        if (this.held) return;
         camera.touched = true;
         camera.stop();
         this.look({ ...viewState, zoom: Array.isArray(viewState.zoom) ? viewState.zoom[0] : viewState.zoom });
@@ -63,10 +64,10 @@ export class Stage {
     this.hooks.onMove(viewState);
   }
 
+  /** What the tools do now. They take the pointer before deck sees it; telling deck would draw all cells anew. */
   use({ drawing, busy }) {
     this.drawing = drawing;
-    // While corners are being set the view stands still: they are kept in pixels.
-    this.deck.setProps({ controller: busy ? false : drawing ? DRAWING : MOVING });
+    this.held = busy;
   }
 
   setCells(cells) {

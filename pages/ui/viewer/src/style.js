@@ -21,7 +21,7 @@ export const STYLE = `
 .sf button:disabled { opacity: .34; cursor: default; }
 
 .toolbar, .panel-body, .panel-toggle { background: var(--card); border: 1px solid var(--line); border-radius: 9px;
-  box-shadow: 0 1px 2px rgb(0 0 0 / .05), 0 4px 14px rgb(0 0 0 / .07); backdrop-filter: blur(8px); }
+  box-shadow: 0 1px 2px rgb(0 0 0 / .05), 0 4px 14px rgb(0 0 0 / .07); }
 .toolbar { position: absolute; left: 12px; top: 12px; padding: 4px; display: flex; flex-direction: column; gap: 0; }
 .toolbar .group { display: flex; flex-direction: column; gap: 2px; }
 .toolbar .group + .group { border-top: 1px solid var(--line); margin-top: 4px; padding-top: 4px; }

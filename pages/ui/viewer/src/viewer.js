@@ -27,6 +27,9 @@ const SVG = 'http://www.w3.org/2000/svg';
 const NARROW_PX = 620;
 const SHORT_PX = 430;
 
+/** What of the page's wishes is part of deck's picture; regions and points lie over it. */
+const pictureOf = ({ colorBy, genes, images }) => JSON.stringify([colorBy, genes, images]);
+
 export class Viewer extends Inspect {
   constructor(root) {
     super();
@@ -121,6 +124,7 @@ export class Viewer extends Inspect {
     this.transcripts?.forget();
     this.colouring = null;
     this.paintedBy = undefined;
+    this.drawnFor = null;
     this.net = new Net(data.base);
     this.settings = settingsOf(data.slide, this.size[0] >= NARROW_PX);
     this.drafts = draftsOf(data.slide);
@@ -227,7 +231,10 @@ export class Viewer extends Inspect {
       this.paint();
       this.showLegend();
     }
-    this.redraw();
+    // A region that was drawn or chosen changes nothing here: each layer handed to deck costs a frame.
+    if (this.drawnFor !== pictureOf(this.data)) this.redraw();
+    else this.showPanel();
+    this.drawnFor = pictureOf(this.data);
     this.box.dataset.state = 'ready';
     this.box.dataset.colour = wanted;
   }
@@ -271,12 +278,17 @@ export class Viewer extends Inspect {
     transcripts.choose(this.data.genes);
     transcripts.follow({ zoom: this.camera.state.zoom, window: stage.window(...this.size) }, settings);
     stage.draw({ net, info, settings, image, transcripts: transcripts.layers(settings, this.dark), dimmed: transcripts.mode === 'density' || transcripts.mode === 'many', dark: this.dark, parts: this.check.layers });
-    this.panel.show(info, settings, { images: this.images(), image, regions: this.data.rois.length, transcripts });
+    this.showPanel();
     this.box.dataset.transcripts = transcripts.mode;
     this.status.zoom(this.camera.state.zoom);
     this.minimap.on = settings.minimap;
     this.minimap.follow(stage.window(...this.size));
     this.toolbar.buttons.get('map').setAttribute('aria-pressed', String(settings.minimap));
+  }
+
+  showPanel() {
+    const { info, settings, transcripts } = this;
+    this.panel.show(info, settings, { images: this.images(), image: this.image(), regions: this.data.rois.length, transcripts });
   }
 
   moved(viewState) {
