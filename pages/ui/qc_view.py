@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.ui import cards, charts, downloads
 from pages.ui.session import services
-from pages.ui.text import compact, number
+from pages.ui.text import compact, number, percent
 
 if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
@@ -28,6 +28,8 @@ def retention_table(meta: SlideMeta, groupby: str | None = None) -> pd.DataFrame
         table = pd.DataFrame(rows, columns=["group", "cells", "kept"])
     else:
         table = services().composition(meta.slide_id, None, groupby)[["group", "cells", "kept"]]
+    # Without groups the columns would have no type, and nothing could be computed of them.
+    table = table.astype({"cells": "int64", "kept": "int64"})
     table["kept_percent"] = (100 * table["kept"] / table["cells"].clip(lower=1)).round(1)
     return table.sort_values("cells", ascending=False, ignore_index=True)
 
@@ -67,7 +69,9 @@ def _notes(meta: SlideMeta) -> None:
         sentences = "\n".join(f"- {sentence}" for sentence in meta.missing)
         st.info(f"**Not in the source; all else works.**\n{sentences}", icon=":material/info:")
     if meta.mismatch and meta.mismatch.get("cells_equal") != 1.0:
-        rows = "\n".join(_disagreement(key, value) for key, value in meta.mismatch.items())
+        rows = "\n".join(
+            _disagreement(key, meta.mismatch[key]) for key in _MISMATCH if key in meta.mismatch
+        )
         st.warning(
             "**Matrix and transcript table differ.** The matrix is the truth for expression and "
             f"QC, the table for positions.\n{rows}",
@@ -87,8 +91,8 @@ _MISMATCH = {
 def _disagreement(key: str, value: float) -> str:
     """Return one figure of the mismatch as a line of a list."""
     share = key == "cells_equal"
-    text = f"{value:.0%}" if share else compact(value) if value >= 1000 else number(value)
-    return f"- {_MISMATCH.get(key, key)}: {text}"
+    text = percent(value, 1) if share else compact(value) if value >= 1000 else number(value)
+    return f"- {_MISMATCH[key]}: {text}"
 
 
 def view(meta: SlideMeta) -> None:
