@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree
 
 import numpy as np
@@ -120,6 +121,64 @@ def he_source(image: Path, affine: Path, morphology: float | DoubleArray) -> Ima
     return ImageSource("he", "he", (image,), um_from_px, alignment_rms_um=rms_um)
 
 
+class Placed(Protocol):
+    """An image of a source or of a slide, as far as it says where it lies."""
+
+    @property
+    def kind(self) -> ImageKind:
+        """``he`` or ``stain``."""
+        ...
+
+    @property
+    def um_from_px(self) -> Any:
+        """3x3 matrix from pixel (column, row) to micrometres."""
+        ...
+
+
+def morphology_matrix(images: Iterable[Placed]) -> DoubleArray | None:
+    """Return the matrix of the image whose pixels alignments lead to, None where none is known.
+
+    Of several stains it is the first that lies as the instrument took it, neither turned nor
+    mirrored: whatever was registered to it afterwards hardly ever does.
+    """
+    stains = [np.asarray(i.um_from_px, np.float64) for i in images if i.kind == "stain"]
+    upright = [m for m in stains if m[0, 0] > 0 and np.allclose(m[:2, :2], scale(m[0, 0])[:2, :2])]
+    if upright or len(stains) == 1:
+        return (upright or stains)[0]
+    return None
+
+
+def check_overlap(image: ImageSource, bounds_um: tuple[float, float, float, float]) -> None:
+    """Refuse an image that lies beside the slide: its alignment is for something else.
+
+    Parameters
+    ----------
+    bounds_um
+        ``(x0, y0, x1, y1)`` of the slide.
+
+    Raises
+    ------
+    SpatialFormerError
+        If no corner of it, nor what lies between them, reaches the slide.
+    """
+    path = image.paths[0]
+    with guard.open_tiff(path, path.parent) as tif:
+        width, height = tif.pages.first.imagewidth, tif.pages.first.imagelength
+    corners = np.array([(0, 0, 1), (width, 0, 1), (0, height, 1), (width, height, 1)])
+    xy_um = corners @ image.um_from_px[:2].T
+    (left, top), (right, bottom) = xy_um.min(axis=0), xy_um.max(axis=0)
+    x0, y0, x1, y1 = bounds_um
+    if right < x0 or left > x1 or bottom < y0 or top > y1:
+        raise SpatialFormerError(
+            f"Its alignment puts it beside the slide: to x {left:,.0f} to {right:,.0f}, y "
+            f"{top:,.0f} to {bottom:,.0f} um; the slide lies at x {x0:,.0f} to {x1:,.0f}, y "
+            f"{y0:,.0f} to {y1:,.0f} um.",
+            where=path.name,
+            fix="Check that image and alignment belong to this slide, and how large the pixels "
+            "are that the alignment leads to.",
+        )
+
+
 def alignment_doubt(image: ImageSource) -> str | None:
     """Return a sentence if the keypoints of an image contradict each other."""
     rms_um = image.alignment_rms_um
@@ -142,11 +201,13 @@ def placed_he(image: Path, affine: Path | None, others: list[ImageSource]) -> Im
             where=image.name,
             fix="Give the CSV that Xenium Explorer exports: a matrix or keypoints (--he-affine).",
         )
-    stain = next((other for other in others if other.kind == "stain"), None)
-    if stain is None:
+    base = morphology_matrix(others)
+    if base is None:
         raise SpatialFormerError(
-            "The alignment refers to pixels of a morphology image, and there is none.",
+            "The alignment leads to pixels of a morphology image, and there is none.",
             where=image.name,
-            fix="Add the morphology image as an OME-TIFF that states its pixel size.",
+            fix="Add the morphology image as an OME-TIFF that states its pixel size; or take the "
+            "slide in without the H&E and attach it on the page Slides, where the size of a pixel "
+            "can be given.",
         )
-    return he_source(image, affine, np.asarray(stain.um_from_px, np.float64))
+    return he_source(image, affine, base)

@@ -9,6 +9,7 @@ from pathlib import Path
 from spatialformer_core import progress as progress_
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io import cosmx, h5ad, merscope, spatialdata_store, table_folder, xenium
+from spatialformer_core.io.images import check_overlap
 from spatialformer_core.io.labels import read_labels
 from spatialformer_core.io.records import SourceData
 from spatialformer_core.io.request import SourceRequest
@@ -113,6 +114,10 @@ def read_source(
         )
     _check_scale(request, found)
     data = found.read(request, progress, cancel)
+    if he is not None:
+        low, high = data.cells.xy_um.min(axis=0), data.cells.xy_um.max(axis=0)
+        placed = next(image for image in data.images if he in image.paths)
+        check_overlap(placed, (float(low[0]), float(low[1]), float(high[0]), float(high[1])))
     return data if labels is None else _with_labels(data, labels)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from spatialformer_core import files
+from spatialformer_core.arrays import DoubleArray
 from spatialformer_core.config import FrozenModel, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import ensure_worker
@@ -48,8 +49,8 @@ class LabelsChange(_Change):
 class ImageChange(_Change):
     """Adds an H&E image, or replaces the H&E images that the slide has.
 
-    ``pixel_um`` is the size of a pixel of the image that the alignment leads to; None takes that
-    of the slide's own stain image.
+    ``pixel_um`` is the size of a pixel of the image that the alignment leads to, whose corner is
+    the slide's origin; None takes the slide's own stain image, as it lies.
     """
 
     action: Literal["image"] = "image"
@@ -281,7 +282,7 @@ def _check(services: Services, slide: Slide, change: Any) -> None:
     elif isinstance(change, ImageChange):
         file_path(roots, change.image_id, "image")
         file_path(roots, change.affine_id, "table")
-        _morphology_um(slide.meta, change.pixel_um)
+        _morphology(slide.meta, change.pixel_um)
     elif isinstance(change, NamesChange):
         _named(slide, change)
     elif isinstance(change, DefaultChange):
@@ -362,29 +363,40 @@ def _labels(path: Path, slide: Slide, *, replace: bool) -> tuple[SlideChange, tu
 def _image(
     roots: tuple[Path, ...], slide: Slide, request: ImageChange
 ) -> tuple[SlideChange, tuple[str, ...]]:
-    from spatialformer_core.io.images import alignment_doubt, he_source
+    from spatialformer_core.io.images import alignment_doubt, check_overlap, he_source
     from spatialformer_core.slides import SlideChange
 
     image = file_path(roots, request.image_id, "image")
     affine = file_path(roots, request.affine_id, "table")
-    source = he_source(image, affine, _morphology_um(slide.meta, request.pixel_um))
+    source = he_source(image, affine, _morphology(slide.meta, request.pixel_um))
+    check_overlap(source, slide.meta.bounds_um)
     old = [entry.name for entry in slide.meta.images if entry.kind == "he"]
     said = [f"{image.name} is part of the slide."]
-    if source.alignment_rms_um is not None:
+    if (doubt := alignment_doubt(source)) is not None:
+        said.append(f"{doubt} Look at it on the page Tissue before you trust it.")
+    elif source.alignment_rms_um is not None:
         said.append(f"Its keypoints fit to {source.alignment_rms_um:.2f} um (root mean square).")
-    said += [doubt for doubt in (alignment_doubt(source),) if doubt]
     dropped = tuple(old) if request.replace else ()
     return SlideChange(image=source, drop_images=dropped), tuple(said)
 
 
-def _morphology_um(meta: SlideMeta, given: float | None) -> float:
-    stain = next((image for image in meta.images if image.kind == "stain"), None)
-    if given is not None:
-        return given
-    if stain is not None:
-        return stain.um_from_px[0][0]
+def morphology_um(meta: SlideMeta) -> float | None:
+    """Return the side of a pixel that alignments lead to; None where the slide does not tell."""
+    from spatialformer_core.io.images import morphology_matrix
+
+    found = morphology_matrix(meta.images)
+    return None if found is None else float(np.hypot(*found[:2, 0]))
+
+
+def _morphology(meta: SlideMeta, pixel_um: float | None) -> DoubleArray:
+    from spatialformer_core.io.images import morphology_matrix, scale
+
+    found = morphology_matrix(meta.images) if pixel_um is None else scale(pixel_um)
+    if found is not None:
+        return found
     raise SpatialFormerError(
-        "The alignment leads to pixels of a morphology image, and the slide has none.",
+        "The alignment leads to pixels of a morphology image, and the slide has none that lies "
+        "as it was taken.",
         where=meta.name,
         fix="Say how many micrometres one of its pixels is; Xenium: 0.2125.",
     )

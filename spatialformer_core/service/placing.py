@@ -11,6 +11,7 @@ import numpy as np
 from spatialformer_core.arrays import DoubleArray
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io.alignment import MIN_KEYPOINTS, Alignment, fit_keypoints, parse_alignment
+from spatialformer_core.io.images import morphology_matrix, scale
 from spatialformer_core.slides.placing import (
     Placement,
     place_image,
@@ -102,13 +103,10 @@ def fit_file(slide: Slide, image: str, text: str, morphology_um: float | None = 
         If it is no alignment.
     """
     found = parse_alignment(text, "alignment.csv")
-    stain = next((other for other in placed_images(slide) if other.kind == "stain"), None)
-    if morphology_um is not None:
-        base = np.diag([morphology_um, morphology_um, 1.0])
-    elif stain is not None and stain.name != image:
-        base = np.array(stain.um_from_px, np.float64)
-    else:
-        base = np.diag([XENIUM_PIXEL_UM, XENIUM_PIXEL_UM, 1.0])
+    others = [other for other in placed_images(slide) if other.name != image]
+    base = morphology_matrix(others) if morphology_um is None else scale(morphology_um)
+    if base is None:
+        base = scale(XENIUM_PIXEL_UM)
     side_um = float(np.sqrt(abs(np.linalg.det(base[:2, :2]))))
     rms_um = None if found.rms_px is None else found.rms_px * side_um
     return _judged(slide, image, Alignment(base @ found.matrix, rms_um), np.zeros(0), ())

@@ -181,6 +181,8 @@ def test_he_needs_its_alignment(table, bundles) -> None:
     bundles.write_stain(table / "morphology.ome.tif", pixel_um=0.25, size=100)
     images = read_source(table, he=he, he_affine=affine).images
     assert [(i.name, i.um_from_px[0, 0]) for i in images] == [("morphology", 0.25), ("he", 0.25)]
+    affine.write_text("1,0,90000\n0,1,0\n0,0,1\n")
+    assert "puts it beside the slide" in refused(table, he=he, he_affine=affine)
 
 
 @pytest.mark.parametrize("name", ["cells.parquet", "cell_feature_matrix.h5", "transcripts.parquet"])

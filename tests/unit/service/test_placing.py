@@ -7,7 +7,7 @@ import pytest
 
 from spatialformer_core import files
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.io.images import placed_he
+from spatialformer_core.io.images import check_overlap, morphology_matrix, placed_he
 from spatialformer_core.io.records import ImageSource
 from spatialformer_core.service import placing
 from spatialformer_core.service.view import SlideView
@@ -147,3 +147,34 @@ def test_an_he_beside_a_stain_follows_the_stains_corner(tmp_path):
     # H&E pixel (0, 0) is stain pixel (4, 6): 0.2 um each, turned by 90 degrees.
     assert np.allclose(found.um_from_px @ (0, 0, 1), (100 - 1.2, -50 + 0.8, 1))
     assert np.allclose(found.um_from_px @ (1, 0, 1), (100 - 1.2, -50 + 0.8 + 0.4, 1))
+
+
+def test_alignments_lead_to_the_stain_that_lies_as_it_was_taken():
+    turned = np.array([[-0.7, 0.01, 500.0], [-0.01, -0.7, 900.0], [0, 0, 1]])
+    upright = np.array([[0.2, 0, 30.0], [0, 0.2, 40.0], [0, 0, 1]])
+    marker = ImageSource("marker", "stain", (), turned)
+    other = ImageSource("other", "stain", (), turned)
+    morphology = ImageSource("morphology", "stain", (), upright)
+    he = ImageSource("he", "he", (), np.eye(3))
+    assert np.array_equal(morphology_matrix([he, marker, morphology]), upright)
+    assert np.array_equal(morphology_matrix([he, marker]), turned)
+    assert morphology_matrix([marker, other]) is None
+    assert morphology_matrix([he]) is None
+
+
+def test_an_image_beside_the_slide_is_refused(tmp_path):
+    import tifffile
+
+    path = tmp_path / "he.tif"
+    tifffile.imwrite(path, np.zeros((40, 80, 3), np.uint8), photometric="rgb")
+    slide_um = (100.0, 100.0, 300.0, 200.0)
+
+    def lying_at(x_um, y_um):
+        matrix = np.array([[1.0, 0, x_um], [0, 1.0, y_um], [0, 0, 1]])
+        return ImageSource("he", "he", (path,), matrix)
+
+    # 80 x 40 um: its last pixels reach the slide, or end just before it.
+    check_overlap(lying_at(21, 61), slide_um)
+    for x_um, y_um in ((19, 61), (21, 59), (301, 150), (150, 201)):
+        with pytest.raises(SpatialFormerError, match="beside the slide: to x"):
+            check_overlap(lying_at(x_um, y_um), slide_um)
