@@ -32,8 +32,8 @@ _QC, _TYPES, _FILES, _SAMPLE = "Quality control", "Cell types", "Files", "Sample
 
 
 def _registration(slides: Sequence[SlideMeta]) -> None:
-    name, icon = "Register a slide", ":material/add_circle:"
-    with st.expander(name, expanded=not slides, icon=icon), errors_shown():
+    name, key, icon = "Register a slide", "register-box", ":material/add_circle:"
+    with st.expander(name, expanded=not slides, key=key, icon=icon), errors_shown():
         register.form(slides)
 
 
@@ -67,6 +67,7 @@ def main() -> None:
     cards.heading("Slides", "Register a slide, see what quality control keeps, name its types.")
     with errors_shown():
         slides = services().slides()
+        register.show_when_read(slides)
         for kind in KINDS:
             progress.active_jobs(kind, title)
             progress.last_failure(kind, title)

@@ -25,13 +25,17 @@ def start(change: changes.AnyChange, message: str) -> None:
 
 
 def last_report(meta: SlideMeta) -> None:
-    """Say what the newest change of a slide did."""
-    for job in progress.jobs_of(changes.KIND):
-        if job.status == "done" and job.params.get("slide_id") == meta.slide_id:
-            with errors_shown():
-                said = changes.change_report(services(), job.id, owner()).said
-                st.success("\n\n".join(said), icon=":material/check_circle:")
-            return
+    """Say what the newest change of a slide did, until the visitor has seen it."""
+    of_slide = (j for j in progress.jobs_of(changes.KIND) if j.params["slide_id"] == meta.slide_id)
+    job = next(of_slide, None)
+    if job is None or job.status != "done" or progress.is_seen(job):
+        return
+    message, button = st.columns([9, 1], vertical_alignment="center")
+    with message, errors_shown():
+        said = changes.change_report(services(), job.id, owner()).said
+        st.success("\n\n".join(said), icon=":material/check_circle:")
+    with button:
+        progress.dismiss_button(job)
 
 
 def _files(kind: str) -> dict[str, str]:
@@ -89,17 +93,17 @@ def _image(meta: SlideMeta) -> None:
         f"attach-affine-{sid}",
         "CSV: the 3x3 matrix or the keypoints that Xenium Explorer writes.",
     )
-    pixel_um = None
-    if not any(entry.kind == "stain" for entry in meta.images):
-        pixel_um = st.number_input(
-            "Micrometres per pixel that the alignment leads to",
-            min_value=0.0,
-            value=None,
-            format="%g",
-            key=f"attach-pixel-{sid}",
-            placeholder="Xenium: 0.2125",
-            help="The slide has no stain image of its own that would tell.",
-        )
+    known = changes.morphology_um(meta)
+    pixel_um = st.number_input(
+        "Micrometres per pixel that the alignment leads to",
+        min_value=0.0,
+        value=None,
+        format="%g",
+        key=f"attach-pixel-{sid}",
+        placeholder="Xenium: 0.2125" if known is None else f"The slide's stain: {number(known, 4)}",
+        help="Needed where the slide has no stain image that tells it. A number given here counts "
+        "from the slide's origin; without one the stain is taken where it lies.",
+    )
     has_one = any(entry.kind == "he" for entry in meta.images)
     replace = has_one and st.checkbox("Replace the H&E that is there", key=f"attach-he-new-{sid}")
     if st.button(
@@ -143,9 +147,10 @@ def _regions(meta: SlideMeta) -> None:
             )
 
 
-def _drop_button(meta: SlideMeta, label: str, key: str, change: changes.DropChange) -> None:
+def _drop_button(meta: SlideMeta, label: str, way_back: str, change: changes.DropChange) -> None:
+    key = f"{meta.slide_id}-{'group' if change.groups else 'image'}-{label}"
     with st.popover("Remove", icon=":material/delete:", key=f"drop-{key}"):
-        st.markdown(f"Remove **{label}** from {meta.name}? Its source stays where it is.")
+        st.markdown(f"Remove **{label}** from {meta.name}? {way_back}")
         if st.button("Remove it", key=f"drop-go-{key}", type="primary"):
             with errors_shown():
                 start(change, f"{label} is being removed.")
@@ -167,7 +172,7 @@ def _groupings(meta: SlideMeta) -> None:
             _drop_button(
                 meta,
                 key,
-                f"{meta.slide_id}-{key}",
+                "Its *CSV* brings it back under *Cell types from a table*: keep that first.",
                 changes.DropChange(slide_id=meta.slide_id, groups=(key,)),
             )
 
@@ -188,15 +193,14 @@ def _images(meta: SlideMeta) -> None:
         name, facts, drop = st.columns([4, 4, 1.3], vertical_alignment="center")
         name.markdown(f"`{image.name}` · {'H&E' if image.kind == 'he' else 'stain'}")
         fit = image.alignment_rms_um
-        doubt = "" if fit is None else f" · keypoints fit to {number(fit)} µm"
-        facts.caption(
-            f"{image.width:,} × {image.height:,} pixels of {number(image.pixel_size_um)} µm{doubt}"
-        )
+        doubt = "" if fit is None else f" · keypoints fit to {fit:.2f} µm"
+        side = number(image.pixel_size_um, 4)
+        facts.caption(f"{image.width:,} × {image.height:,} pixels of {side} µm{doubt}")
         with drop:
             _drop_button(
                 meta,
                 image.name,
-                f"{meta.slide_id}-{image.name}",
+                "The file that it was read from stays where it is.",
                 changes.DropChange(slide_id=meta.slide_id, images=(image.name,)),
             )
 

@@ -83,17 +83,28 @@ def failure(job: Job, name: str) -> None:
         st.error(f"**{name}**: {text}{hint}", icon=":material/error:")
 
 
+def is_seen(job: Job) -> bool:
+    """Tell whether the visitor has dismissed what was said of a job."""
+    return f"seen-{job.id}" in st.session_state
+
+
+def dismiss_button(job: Job) -> None:
+    """Draw the button after which nothing more is said of a job."""
+    if st.button("Dismiss", key=f"dismiss-{job.id}", width="stretch"):
+        st.session_state[f"seen-{job.id}"] = True
+        st.rerun()
+
+
 def last_failure(kind: str, title: Callable[[Job], str]) -> None:
-    """Say why the newest ended job has no result, until the visitor has seen it."""
-    ended = [job for job in jobs_of(kind) if job.is_ended]
-    if not ended or ended[0].status == "done" or f"seen-{ended[0].id}" in st.session_state:
+    """Say why the newest job has no result, until the visitor has seen it or tries again."""
+    job = next(iter(jobs_of(kind)), None)
+    if job is None or not job.is_ended or job.status == "done" or is_seen(job):
         return
     message, button = st.columns([9, 1], vertical_alignment="center")
     with message:
-        failure(ended[0], title(ended[0]))
-    if button.button("Dismiss", key=f"dismiss-{ended[0].id}", width="stretch"):
-        st.session_state[f"seen-{ended[0].id}"] = True
-        st.rerun()
+        failure(job, title(job))
+    with button:
+        dismiss_button(job)
 
 
 def active_jobs(kind: str | None, title: Callable[[Job], str]) -> None:

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.ui import cards
-from pages.ui.session import owner, remember, services
+from pages.ui import cards, identity
+from pages.ui.session import look_at, owner, remember, services
+from pages.ui.text import percent, plural
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import QcThresholds, SampleMetadata
 
 if TYPE_CHECKING:
     from spatialformer_core.service import IngestExtras, SlideMeta
+
+_READING = "_registering"
+"""Names the slide whose reading this visitor started last."""
 
 _FIELDS = {
     "donor": ("Donor", "Whom the tissue is from. Donors are the best replicate units.", ()),
@@ -160,8 +164,23 @@ def _submit(
     if source is None:
         return
     services().register(source, name.strip(), metadata, qc, owner(), **extras)
+    st.session_state[_READING] = name.strip()
     remember(f"{name.strip()} is being read.")
     st.rerun()
+
+
+def show_when_read(slides: Sequence[SlideMeta]) -> None:
+    """Open the slide that this visitor registered last, once it is there."""
+    name = st.session_state.get(_READING)
+    for meta in slides:
+        if meta.name == name:
+            del st.session_state[_READING]
+            kept = percent(meta.n_cells_kept, meta.n_cells)
+            st.toast(
+                f"{name} is registered: {kept} of {plural(meta.n_cells, 'cell')} pass QC.",
+                icon=":material/check_circle:",
+            )
+            look_at(meta.slide_id)
 
 
 def form(slides: Sequence[SlideMeta]) -> None:
@@ -175,6 +194,11 @@ def form(slides: Sequence[SlideMeta]) -> None:
             "folder_off",
         )
         return
+    if identity.login_is_configured():
+        st.caption(
+            "Whoever signs in here sees every slide and may change it; jobs and the regions that "
+            "are drawn stay with who made them."
+        )
     labels = {source.id: f"{source.name}  ·  {source.kind}" for source in sources}
     with st.form("register", border=False):
         left, right = st.columns([3, 2])

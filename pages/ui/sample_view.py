@@ -38,8 +38,8 @@ def _form(meta: SlideMeta, slides: Sequence[SlideMeta]) -> None:
 def _removal(meta: SlideMeta) -> None:
     with st.expander("Remove this slide", icon=":material/delete_forever:"):
         st.markdown(
-            f"**{meta.name}** goes for good, with its regions and what was measured on it. Results "
-            "of jobs stay, and so does the source that it was read from."
+            f"**{meta.name}** goes for good and for everyone, with all regions and what was "
+            "measured on it. Results of jobs stay, and so does the source that it was read from."
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             typed = st.text_input(

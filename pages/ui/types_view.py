@@ -48,7 +48,8 @@ def _cluster(meta: SlideMeta) -> None:
     with st.popover("Cluster the cells", icon=":material/bubble_chart:"):
         st.caption(
             "Leiden clusters of the cells that pass QC, from their nearest neighbours in 30 "
-            "principal components of log counts. They become a grouping of the slide."
+            "principal components of log counts. They become a grouping of the slide. A minute or "
+            "two for 50,000 cells, and can be cancelled."
         )
         resolution = st.slider(
             "Resolution",
@@ -133,8 +134,10 @@ def _editor(table: pd.DataFrame, key: str) -> pd.DataFrame:
         disabled=[name for name in table if name != "name"],
         key=key,
         column_config={
-            "group": text("group", pinned=True),
-            "cells": small(format="localized", width="small", help="All cells of the group."),
+            "group": text("group", pinned=True, width="medium"),
+            "cells": small(
+                format="localized", pinned=True, width="small", help="All cells of the group."
+            ),
             "markers": text("marker genes", width="large", help="Best first."),
             "suggestion": text(help=_SCORE_HELP),
             "score": small(format="%.2f", help=_SCORE_HELP),

@@ -40,12 +40,14 @@ def view() -> None:
     """Draw the box and what was uploaded so far."""
     limits = services().config.limits
     there = uploads.list_uploads(services())
-    name = f"Upload a small file ({plural(len(there), 'upload')} kept)" if there else None
-    with st.expander(name or "Upload a small file", icon=":material/upload:"), errors_shown():
+    kept = f" ({plural(len(there), 'upload')} kept)" if there else ""
+    # The key keeps it open while its name, and what stands above it, changes.
+    box = st.expander(f"Upload a small file{kept}", key="upload-box", icon=":material/upload:")
+    with box, errors_shown():
         st.caption(
             "A slide as `.h5ad` or as a `.zip` of its folder; labels (`cell_id,group`), alignment "
             "or keypoints as `.csv`; a small H&E image as `.tif`. Larger slides are read from the "
-            "server's folders. Whoever uses this app sees what is uploaded."
+            "server's folders. Whoever uses this app sees what is uploaded, and may delete it."
         )
         file = st.file_uploader(
             "File",

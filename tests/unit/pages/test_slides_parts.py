@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from spatialformer_core.config import QcThresholds, SampleMetadata
+from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import run_job
 from spatialformer_core.progress import silent
 from spatialformer_core.service import cell_types, changes, facade, open_services, uploads
@@ -85,6 +86,39 @@ def test_a_file_is_uploaded_and_its_labels_attached(services, root):
     click(open_part(root, FILES), "Remove it")
     run_newest(services)
     assert len(services.slide("small").group_keys) == 1
+
+
+def test_what_a_change_did_is_said_until_it_was_seen_or_another_one_fails(services, root):
+    key = services.slide("small").group_keys[0]
+    good, bad = ({"action": "default", "slide_id": "small", "key": k} for k in (key, "x"))
+    services.queue.submit("change", good, "local")
+    run_newest(services)
+    at = open_part(root, FILES)
+    assert [s.value for s in at.success] == [f"{key} is shown first."]
+    click(at, "Dismiss")
+    assert not at.success
+    job_id = services.queue.submit("change", bad, "local")
+    with pytest.raises(SpatialFormerError):
+        run_job(services.queue, job_id, resolve, silent)
+    at.run()
+    assert not at.success
+    assert "no grouping 'x'" in at.error[0].value
+    # Whoever tries again is not told of the old failure meanwhile, nor afterwards.
+    services.queue.submit("change", good, "local")
+    at.run()
+    assert not at.error
+    run_newest(services)
+    assert open_part(root, FILES).success
+
+
+def test_a_slide_that_was_read_is_opened(services, root):
+    at = AppTest.from_file(str(root / "app.py"), default_timeout=120)
+    at.session_state["_registering"] = "Small"
+    at.run()
+    assert not at.exception
+    assert [s.value for s in at.subheader] == ["Small"]
+    assert "Small is registered: 98 % of 1,600 cells pass QC." in at.toast[0].value
+    assert "_registering" not in at.session_state
 
 
 def test_types_are_named_from_their_markers(services, root, monkeypatch):
