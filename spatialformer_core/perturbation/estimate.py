@@ -16,6 +16,7 @@ from spatialformer_core.perturbation.plan import make_plan
 from spatialformer_core.perturbation.request import ScreenRequest
 from spatialformer_core.perturbation.screen import check_model
 from spatialformer_core.perturbation.tissue import Tissue
+from spatialformer_core.perturbation.words import NO_SUPPORT
 
 ALPHA = 0.05
 UNKNOWN = Rates(encodings_per_s=1_000.0, evaluations_per_s=100.0, measured=False)
@@ -122,7 +123,7 @@ def estimate_screen(
     # The published test counts cell pairs, not units.
     reason = None if request.test == "published" else plan.no_p_reason
     if reason is None and not n_tested:
-        reason = "No gene pair reaches the support threshold."
+        reason = NO_SUPPORT
     t_needed = p_needed = None
     if reason is None:
         p_needed = ALPHA / n_tested

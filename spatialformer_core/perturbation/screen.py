@@ -181,6 +181,9 @@ def run_screen(
 def _linked(index: GenePairIndex, targets: Targets, cooccurring: Any | None) -> BoolArray | None:
     if cooccurring is None:
         return None
+    if not len(index):
+        # A sparse matrix at no place is no array.
+        return np.zeros(0, np.bool_)
     matrix = targets.linked(cooccurring)
     found: BoolArray = np.asarray(matrix[index.left, index.right]).ravel().astype(np.bool_)
     return found

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALPHA = 0.05
+NO_SUPPORT = (
+    "No gene pair reaches the support threshold: take more cell pairs per unit, or lower it."
+)
 
 _FAR = {
     "outside": "outside all regions, with both cells nearest to one replicate unit; what follows "
@@ -74,7 +77,9 @@ def reasons_without_p(plan: ScreenPlan, gate: Gate, request: ScreenRequest) -> l
     The published test knows no replicates, so it needs none; the gate it needs as well.
     """
     units = None if request.test == "published" else plan.no_p_reason
-    return [reason for reason in (units, None if gate.open else gate.reason) if reason]
+    support = None if len(plan.index) else NO_SUPPORT
+    model = None if gate.open else gate.reason
+    return [reason for reason in (units, support, model) if reason]
 
 
 def _not_computed(plan: ScreenPlan) -> dict[str, str]:

@@ -131,8 +131,13 @@ def read_agreement(folder: Path) -> pd.DataFrame | None:
 
 
 def write_figures(result: ScreenResult, out: Path) -> None:
-    """Draw a screen into ``figures/`` of its folder as SVG, see `pl.screen_figures`."""
+    """Draw a screen into ``figures/`` of its folder as SVG, see `pl.screen_figures`.
+
+    A screen without gene pairs has none.
+    """
     from spatialformer_core import pl
 
+    if not len(result.table):
+        return
     for name, figure in pl.screen_figures(result).items():
         pl.save(figure, out / FIGURES / f"{name}.svg")

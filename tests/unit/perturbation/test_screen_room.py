@@ -6,6 +6,7 @@ from scipy import sparse
 
 from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.perturbation import COLUMNS, Gate, read_result, run_screen, write_result
+from spatialformer_core.perturbation.screen import Given
 from spatialformer_core.perturbation.tissue import SPILLED, UNDECIDED
 
 
@@ -298,3 +299,11 @@ def test_result_folder_holds_table_facts_and_marks(lab, screened, tmp_path):
     assert mark in pq.read_schema(tmp_path / "pairs.parquet").metadata[b"spatialformer"].decode()
     with pytest.raises(SpatialFormerError, match="no result"):
         read_result(tmp_path / "nothing")
+
+
+def test_a_screen_in_which_no_gene_pair_is_supported_says_so(lab):
+    linked = sparse.csr_matrix(np.ones((len(lab.genes), len(lab.genes)), np.bool_))
+    request = lab.request(min_support=10_000)
+    result = run_screen([lab.tissue()], lab.scorer(), lab.model, request, given=Given(linked))
+    assert not len(result.table)
+    assert "No gene pair reaches the support threshold" in result.info["no_p_reason"]
