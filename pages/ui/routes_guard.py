@@ -35,7 +35,7 @@ def guarded(handler: Handler) -> Callable[[Request], Response]:
         try:
             return handler(request, view.open_view(services().home, slide_id))
         except view.TooMany as error:
-            return PlainTextResponse(error.message, 413)
+            return PlainTextResponse(" ".join(filter(None, (error.message, error.fix))), 413)
         except SpatialFormerError as error:
             return PlainTextResponse(error.message, 404)
 

@@ -38,7 +38,7 @@ class OneTile:
 
     def molecules(self, genes, window=None):
         if genes == ["MANY"]:
-            raise view.TooMany("501,000 transcripts lie in this view.")
+            raise view.TooMany("501,000 transcripts lie in this view.", fix="Zoom in.")
         return f"{genes} {window}".encode()
 
     def density(self, level, genes):
@@ -149,7 +149,7 @@ def test_more_genes_than_have_colours_are_refused(client, path):
 def test_too_many_molecules_are_refused_in_a_sentence(client):
     answer = get(client, "molecules.bin?genes=MANY")
     assert answer.status_code == 413
-    assert answer.text.startswith("501,000 transcripts")
+    assert answer.text == "501,000 transcripts lie in this view. Zoom in."
 
 
 def test_an_unknown_slide_is_404(client):

@@ -11,12 +11,20 @@ export class FetchProblem extends Error {
   }
 }
 
-const sentence = (status) => {
-  if (status === 403) return 'Your access to this slide has expired. Reload the page to go on.';
-  if (status === 404) return 'The server does not have this part of the slide.';
-  if (status >= 500) return 'The server failed to send this part of the slide.';
-  return `The server answered with status ${status}.`;
-};
+/** What a person can do about an answer that is none. */
+async function problemOf(response) {
+  const { status } = response;
+  // What is too much the server says best itself: how much it is, and what to do.
+  const said = status === 413 ? await response.text()
+    : status === 403 ? 'Your access to this slide has expired. Reload the page to go on.'
+      : status === 404 ? 'The server does not have this part of the slide.'
+        : status >= 500 ? 'The server failed to send this part of the slide.'
+          : `The server answered with status ${status}.`;
+  return new FetchProblem(said, status);
+}
+
+/** The server will answer the same again. 403 may pass: a rerun of the page may be renewing the token at this moment. */
+const isFinal = ({ status }) => status >= 400 && status < 500 && status !== 403;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -48,15 +56,12 @@ export class Net {
       try {
         const response = await fetch(this.url(path), { headers: { [TOKEN_HEADER]: this.token }, signal });
         if (response.ok) return response;
-        problem = new FetchProblem(sentence(response.status), response.status);
-        // 403 is worth another try: a rerun of the page may be renewing the token at this moment.
-        if (response.status < 500 && response.status !== 403) throw problem;
+        problem = await problemOf(response);
       } catch (error) {
-        if (error.name === 'AbortError' || (error instanceof FetchProblem && error.status === 404)) throw error;
-        problem = error instanceof FetchProblem ? error
-          : new FetchProblem('The server cannot be reached. Is it still running?', 0);
+        if (error.name === 'AbortError') throw error;
+        problem = new FetchProblem('The server cannot be reached. Is it still running?', 0);
       }
-      if (attempt >= ATTEMPTS) throw problem;
+      if (isFinal(problem) || attempt >= ATTEMPTS) throw problem;
       await pause(PAUSE_MS * attempt);
     }
   }

@@ -3,7 +3,9 @@
 import { count, h } from './dom.js';
 
 const BAR_PX = 120;
-const NOTICE_MS = 5000;
+/** Time to read a notice: some, and some for each letter. */
+const NOTICE_MS = 3000;
+const LETTER_MS = 55;
 
 /** Longest round length (1, 2 or 5 times a power of ten um) that fits the bar. */
 export function barLength(zoom) {
@@ -47,7 +49,7 @@ export class Status {
     this.notice.textContent = sentence;
     this.notice.hidden = false;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => { this.notice.hidden = true; }, NOTICE_MS);
+    this.timer = setTimeout(() => { this.notice.hidden = true; }, NOTICE_MS + LETTER_MS * sentence.length);
   }
 
   /** What to do with the tool at hand; empty hides it. */

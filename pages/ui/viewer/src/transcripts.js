@@ -12,6 +12,8 @@ export const GENE_COLOURS = ['#E6007A', '#00A6D6', '#E8A800', '#00A86B', '#7B4DF
 export const MOLECULE_ZOOM = 0.75;
 /** More molecules than this in a window are shown as density: points would only cover each other. */
 export const MOST_MOLECULES = 200_000;
+/** The server's answer to more than it sends at once. */
+const TOO_MANY = 413;
 const SETTLE_MS = 140;
 const LEAST_BIN_PX = 2.5;
 const MAPS_KEPT = 40;
@@ -113,8 +115,17 @@ export class Transcripts {
       await this.loadDensity(signal);
       if (!signal.aborted) await this.loadMolecules(signal);
     } catch (error) {
-      if (error.name !== 'AbortError') this.hooks.onProblem(error);
+      if (error.name === 'AbortError') return;
+      if (error.status === TOO_MANY) this.showMany();
+      this.hooks.onProblem(error);
     }
+  }
+
+  /** The density map serves where there are too many molecules to draw. */
+  showMany() {
+    this.molecules = null;
+    this.mode = 'many';
+    this.hooks.onChange();
   }
 
   async loadDensity(signal) {
@@ -127,9 +138,10 @@ export class Transcripts {
     this.density = { maps, level, names };
     const near = this.genes.length > 0 && this.view.zoom >= MOLECULE_ZOOM;
     this.inView = this.count(this.view.window);
-    if (!near || this.inView > MOST_MOLECULES) {
+    if (near && this.inView > MOST_MOLECULES) this.showMany();
+    else if (!near) {
       this.molecules = null;
-      this.mode = near ? 'many' : 'density';
+      this.mode = 'density';
       this.hooks.onChange();
     }
   }
