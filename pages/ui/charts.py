@@ -9,6 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from pages.ui import webgl
+
 KEPT, FAILED, NEUTRAL = "#0E9488", "#C3CDD2", "#8A99A3"
 UP, DOWN = "#C2571A", "#2F6DB5"
 _ROW_PX, _HEAD_PX = 23, 64
@@ -16,12 +18,23 @@ _ROW_PX, _HEAD_PX = 23, 64
 
 def draw(figure: go.Figure, name: str, key: str, alt: str) -> None:
     """Draw a figure; its menu saves it as SVG under ``name``."""
+    if webgl.missing():
+        figure = _without_webgl(figure)
     config = {
         "displaylogo": False,
         "toImageButtonOptions": {"format": "svg", "filename": name},
         "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
     }
     st.plotly_chart(figure, key=key, config=config, alt=alt)
+
+
+def _without_webgl(figure: go.Figure) -> go.Figure:
+    """Return a figure whose points are drawn as SVG: slower where there are many, but seen."""
+    spec = figure.to_dict()
+    for trace in spec["data"]:
+        if trace["type"] == "scattergl":
+            trace["type"] = "scatter"
+    return go.Figure(spec)
 
 
 def _rows(figure: go.Figure, n_rows: int, x_title: str) -> go.Figure:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 from shapely import Polygon
 
-from pages.ui import picked, tissue_view
+from pages.ui import picked, picture_view, tissue_view, webgl
 from pages.ui.routes import mint_token
 from pages.ui.session import owner, rerun, services
 from pages.ui.text import count
-from pages.ui.viewer import cells_viewer, data_address, drawn_polygon, forget_drawing
+from pages.ui.viewer import (
+    ViewerEvent,
+    cells_viewer,
+    data_address,
+    drawn_polygon,
+    forget_drawing,
+)
 from spatialformer_core.service import embedding_view, view_colours
 
 if TYPE_CHECKING:
@@ -171,29 +177,30 @@ def shaded(colour: str, meta: SlideMeta, selection: Selection | None) -> str:
 def draw(meta: SlideMeta, found: EmbeddingMapView, colour: str, region: str | None) -> None:
     """Draw both pictures; a lasso on either selects and draws both anew."""
     token = mint_token(owner(), meta.slide_id)
-    left, right = st.columns(2, gap="medium")
-    events: dict[str, Any] = {}
-    with left:
-        st.caption(_about_map(meta, found))
-        events[MAP] = cells_viewer(
-            view_id(MAP, meta, found.job_id),
-            base=data_address(meta.slide_id, f"map/{found.job_id}"),
-            token=token,
-            color_by=colour,
-            height_px=HEIGHT_PX,
-            key=MAP,
-        )
-    with right:
-        st.caption(f"Tissue: all {count(meta.n_cells)} cells; those that fail QC are fainter.")
-        events[TISSUE] = cells_viewer(
-            view_id(TISSUE, meta, found.job_id),
-            base=data_address(meta.slide_id),
-            token=token,
-            color_by=colour,
-            rois=tissue_view.features(meta.slide_id, region),
-            height_px=HEIGHT_PX,
-            key=TISSUE,
-        )
+    is_plain = picture_view.wanted("names of cells and pictures as files")
+    rois = {MAP: [], TISSUE: tissue_view.features(meta.slide_id, region)}
+    captions = {
+        MAP: _about_map(meta, found),
+        TISSUE: f"Tissue: all {count(meta.n_cells)} cells; those that fail QC are fainter.",
+    }
+    events: dict[str, ViewerEvent | None] = {}
+    for column, kind in zip(st.columns(2, gap="medium"), (MAP, TISSUE), strict=True):
+        name, job_id = view_id(kind, meta, found.job_id), found.job_id if kind == MAP else None
+        with column:
+            st.caption(captions[kind])
+            if is_plain:
+                view = picture_view.View(name, HEIGHT_PX, job_id)
+                events[kind] = picture_view.show(meta, colour, rois[kind], kind, view)
+                continue
+            events[kind] = cells_viewer(
+                name,
+                base=data_address(meta.slide_id, f"map/{job_id}" if job_id else ""),
+                token=token,
+                color_by=colour,
+                rois=rois[kind],
+                height_px=HEIGHT_PX,
+                key=kind,
+            )
     _follow(meta, found.job_id, events)
 
 
@@ -207,17 +214,14 @@ def _about_map(meta: SlideMeta, found: EmbeddingMapView) -> str:
     )
 
 
-def _follow(meta: SlideMeta, job_id: str, events: dict[str, Any]) -> None:
+def _follow(meta: SlideMeta, job_id: str, events: dict[str, ViewerEvent | None]) -> None:
     by_key = _by_key(meta, job_id)
     for kind, event in events.items():
         if event is None:
             continue
         if event.kind == "no-webgl":
-            st.info(
-                "This browser offers no WebGL, so the pictures stay empty. Select by groups or by "
-                "region above; numbers, tables and downloads below work without it.",
-                icon=":material/desktop_access_disabled:",
-            )
+            webgl.note_missing()
+            rerun()
         elif event.kind == "select" and kind == TISSUE:
             st.session_state[f"embedding-region-{meta.slide_id}-next"] = event.roi_id
             _latest(by_key, _BY_REGION)

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 from shapely import box
 
-from pages.ui import cards, downloads, neighbour_map
+from pages.ui import cards, downloads, neighbour_map, webgl
 from pages.ui.neighbour_pictures import type_colours
 from pages.ui.session import services
 from pages.ui.text import count, percent
@@ -35,7 +35,8 @@ def view(result: ColocalisationView, key: str) -> None:
         return
     cells, colours = _surroundings(result, shown), type_colours(result)
     neighbour_map.draw(shown, cells, colours, f"arcs-map-{key}")
-    _legend()
+    if not webgl.missing():
+        _legend()
     with st.container(horizontal=True, gap="small"):
         name = f"neighbours-{key}-arcs"
         table = shown.reset_index(drop=True)
@@ -47,6 +48,7 @@ def view(result: ColocalisationView, key: str) -> None:
             "image/svg+xml",
             f"arcs-svg-{key}",
         )
+    webgl.ask_browser()
 
 
 def _controls(

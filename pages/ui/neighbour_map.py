@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pydeck
 import streamlit as st
 
+from pages.ui import charts, webgl
 from spatialformer_core.service.palette import UNASSIGNED
 
 if TYPE_CHECKING:
@@ -79,6 +81,9 @@ def draw(shown: pd.DataFrame, cells: pd.DataFrame, colours: Mapping[str, str], k
     colours
         Colour of each type.
     """
+    if webgl.missing():
+        charts.draw(flat(shown, cells, colours), "neighbours", key, "Single neighbours as lines")
+        return
     x0, y0, x1, y1 = bounds(shown)
     zoom = np.log2(min(_WIDTH_PX / (x1 - x0), _HEIGHT_PX / (y1 - y0)))
     # A view that is no map: with one, Streamlit would fetch streets from another server.
@@ -92,6 +97,61 @@ def draw(shown: pd.DataFrame, cells: pd.DataFrame, colours: Mapping[str, str], k
         tooltip={"text": "{text}"},
     )
     st.pydeck_chart(deck, height=_HEIGHT_PX, key=key)
+
+
+def flat(shown: pd.DataFrame, cells: pd.DataFrame, colours: Mapping[str, str]) -> go.Figure:
+    """Return the same seen from above, a line per pair, for browsers without WebGL."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=cells["x_um"],
+        y=cells["y_um"],
+        mode="markers",
+        name="cell",
+        text=cells["type"],
+        marker={"color": [colours.get(n, UNASSIGNED) for n in cells["type"]], "size": 5},
+        opacity=0.6,
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
+    )
+    for kind, (word, colour) in KINDS.items():
+        rows = shown[shown["kind"] == kind]
+        gap = np.full(len(rows), np.nan)
+        x, y = (np.column_stack([rows[a], rows[f"neighbour_{a}"], gap]) for a in ("x_um", "y_um"))
+        figure.add_scatter(
+            x=x.ravel(),
+            y=y.ravel(),
+            mode="lines",
+            name=word,
+            line={"color": colour, "width": 1.5},
+            hoverinfo="skip",
+        )
+        # A line has no middle to point at.
+        figure.add_scatter(
+            x=x[:, :2].mean(1),
+            y=y[:, :2].mean(1),
+            mode="markers",
+            marker={"color": colour, "size": 4},
+            text=[_said(row) for row in rows.itertuples(index=False)],
+            hovertemplate="%{text}<extra></extra>",
+            showlegend=False,
+        )
+    asked = shown.drop_duplicates("cell_id")
+    ring = {"color": "#78828A", "size": 11, "symbol": "circle-open", "line": {"width": 2}}
+    figure.add_scatter(
+        x=asked["x_um"], y=asked["y_um"], mode="markers", name="query cell", marker=ring
+    )
+    axis = {"ticksuffix": " µm", "showgrid": False, "zeroline": False, "constrain": "domain"}
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis, scaleanchor="x", autorange="reversed")
+    figure.update_layout(height=_HEIGHT_PX, margin={"l": 8, "r": 8, "t": 30, "b": 8})
+    return figure
+
+
+def _said(row: Any) -> str:
+    return (
+        f"{KINDS[str(row.kind)][0]}: {row.type} – {row.neighbour_type}, {row.distance_um:.0f} µm, "
+        f"score {row.score:.2f}"
+    )
 
 
 def _dots(cells: pd.DataFrame, colours: Mapping[str, str]) -> pydeck.Layer:
@@ -118,14 +178,13 @@ def _arcs(shown: pd.DataFrame) -> pydeck.Layer:
     # Those that are right are few: they lie on top.
     order = shown["kind"].map({"wrong": 0, "missed": 1, "right": 2}).sort_values(kind="stable")
     for row in shown.loc[order.index].itertuples(index=False):
-        word, colour = KINDS[str(row.kind)]
+        colour = KINDS[str(row.kind)][1]
         records.append(
             {
                 "source": [row.x_um, row.y_um],
                 "target": [row.neighbour_x_um, row.neighbour_y_um],
                 "colour": [*_rgb(colour), 210],
-                "text": f"{word}: {row.type} – {row.neighbour_type}, {row.distance_um:.0f} µm, "
-                f"score {row.score:.2f}",
+                "text": _said(row),
             }
         )
     return pydeck.Layer(

@@ -119,7 +119,7 @@ def _slides(cells: pd.DataFrame, stem: str) -> list[str]:
     names = {name: services().slide(name).meta.name for name in groups.index}
     first = list(cells.drop_duplicates("group")["slide_id"].unique())
     chosen = st.multiselect(
-        "Slides",
+        "Slides on the map",
         list(names),
         default=first,
         format_func=lambda name: f"{names[name]} ({groups[name]})",

@@ -1,65 +1,118 @@
-"""The tissue for browsers without WebGL: a picture drawn on the server, with Plotly's lasso."""
+"""Cells for browsers without WebGL: a picture drawn on the server, with Plotly's lasso."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 import streamlit as st
 from shapely import Polygon
 
+from pages.ui import picked, webgl
 from pages.ui.session import owner, services
 from pages.ui.viewer import ViewerEvent, drawn_polygon, keep_drawing, parse_event
 from pages.ui.viewer.component import HEIGHT_PX
+from spatialformer_core.service.embedding_view import map_places, open_map
+from spatialformer_core.service.picture import LONGEST_PX, cell_picture
 
 if TYPE_CHECKING:
     from spatialformer_core.service import SlideMeta
     from spatialformer_core.service.picture import CellPicture
 
-WITHOUT_WEBGL = "_without-webgl"
 _SIMPLIFIED_UM = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A picture beside others: the map of an embedding, or the tissue that goes with it.
+
+    Attributes
+    ----------
+    name
+        Under which what is drawn in it is kept, see `viewer.cells_viewer`.
+    height_px
+        Its height.
+    job_id
+        The embedding whose map it is; None: the tissue.
+    """
+
+    name: str
+    height_px: int
+    job_id: str | None = None
+
+    @property
+    def longest_px(self) -> int:
+        """Pixels along the longer side: about as many as there is room for."""
+        return LONGEST_PX if self.height_px == HEIGHT_PX else LONGEST_PX // 2
+
+
 @st.cache_data(show_spinner="Drawing the cells", max_entries=8)
-def _picture(slide_id: str, version: str, color_by: str, whose: str) -> CellPicture:
+def _picture(slide_id: str, version: str, color_by: str, whose: str, view: View) -> CellPicture:
     del version  # part of the cache key: a slide written anew is drawn anew
-    return services().picture(slide_id, color_by, whose)
+    slide, picks = services().slide(slide_id), None
+    if color_by.startswith("pick:"):
+        name, kind, rest = color_by.removeprefix("pick:").split("/", 2)
+        picks = picked.find(whose, slide_id, name, slide.meta.n_cells)
+        color_by = "none" if kind == "plain" else f"{kind}:{rest}"
+    places = map_places(open_map(slide, view.job_id, whose)) if view.job_id else None
+    return cell_picture(slide, color_by, view.longest_px, whose, picked=picks, places=places)
 
 
-def wanted() -> bool:
-    """Tell whether the picture replaces the viewer: no WebGL, or the visitor's switch."""
-    if st.session_state.get(WITHOUT_WEBGL):
+def wanted(what_is_lost: str) -> bool:
+    """Tell whether the picture replaces the viewer: no WebGL, or the visitor's switch.
+
+    Parameters
+    ----------
+    what_is_lost
+        What needs a browser with WebGL.
+    """
+    if webgl.missing():
+        st.caption(
+            f"This browser offers no WebGL, so the server draws the cells; {what_is_lost} need a "
+            "browser with it."
+        )
         return True
     return st.toggle(
         "Plain picture",
         key="plain-picture",
-        help="Drawn on the server: for browsers and connections that cannot draw the tissue.",
+        help="Drawn on the server: for browsers and connections that cannot draw the cells.",
     )
 
 
 def show(
-    meta: SlideMeta, colour: str, rois: Sequence[Mapping[str, Any]], key: str
+    meta: SlideMeta,
+    colour: str,
+    rois: Sequence[Mapping[str, Any]],
+    key: str,
+    view: View | None = None,
 ) -> ViewerEvent | None:
-    """Draw the picture; return the region that was drawn in it since the last run."""
-    if st.session_state.get(WITHOUT_WEBGL):
-        st.caption(
-            "This browser offers no WebGL, so the server draws the cells; images, outlines and "
-            "single transcripts need a browser with it."
-        )
-    picture = _picture(meta.slide_id, meta.version, colour, owner())
+    """Draw the picture; return the region that was drawn in it since the last run.
+
+    Parameters
+    ----------
+    colour
+        As the viewer reads it, ``pick:`` included.
+    key
+        Key of the viewer whose place it takes.
+    view
+        None: the slide on its own page.
+    """
+    view = view or View(meta.slide_id, HEIGHT_PX)
+    picture = _picture(meta.slide_id, meta.version, colour, owner(), view)
     chart = st.plotly_chart(
-        _figure(picture, rois, drawn_polygon(key, meta.slide_id)),
-        key=f"picture-{meta.slide_id}",
+        _figure(picture, rois, drawn_polygon(key, view.name), view),
+        key=f"picture-{view.name}",
         on_select="rerun",
         selection_mode=("lasso", "box"),
         config={"displaylogo": False, "scrollZoom": True},
     )
     ring = ring_of(chart)
     # The chart repeats its selection in every run; a region is reported once.
-    sign, seen = json.dumps(ring), f"picture-seen-{meta.slide_id}"
+    sign, seen = json.dumps(ring), f"picture-seen-{view.name}"
     if ring is None or st.session_state.get(seen) == sign:
         return None
     st.session_state[seen] = sign
@@ -70,7 +123,7 @@ def show(
     polygon = [list(point) for point in outline.exterior.coords[:-1]]
     event = parse_event({"kind": "roi", "polygon": polygon})
     if event is not None:
-        keep_drawing(key, meta.slide_id, event)
+        keep_drawing(key, view.name, event)
     return event
 
 
@@ -91,6 +144,7 @@ def _figure(
     picture: CellPicture,
     rois: Sequence[Mapping[str, Any]],
     draft: Sequence[tuple[float, float]] | None,
+    view: View,
 ) -> go.Figure:
     x0, y0, x1, y1 = picture.bounds_um
     figure = go.Figure()
@@ -119,14 +173,18 @@ def _figure(
         sizing="stretch",
         layer="below",
     )
-    axis = {"showgrid": False, "zeroline": False, "ticksuffix": " µm"}
+    axis: dict[str, Any] = {"showgrid": False, "zeroline": False, "ticksuffix": " µm"}
+    if view.job_id:
+        axis["showticklabels"] = False  # distances on the map have no unit
     figure.update_xaxes(range=[x0, x1], constrain="domain", **axis)
     figure.update_yaxes(range=[y1, y0], scaleanchor="x", constrain="domain", **axis)
     figure.update_layout(
-        height=HEIGHT_PX,
+        height=view.height_px,
         dragmode="lasso",
         margin={"l": 10, "r": 10, "t": 34, "b": 10},
         uirevision="tissue",
+        # The tissue beside a map has the same colours.
+        showlegend=not view.job_id,
         legend={"itemclick": False, "itemdoubleclick": False},
     )
     return figure

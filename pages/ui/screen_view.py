@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from pages.ui import cards, downloads, screen_more, screen_pictures
+from pages.ui import cards, downloads, screen_more, screen_pictures, webgl
 from pages.ui.screen_pictures import Q_LEVEL, has_p
 from pages.ui.session import owner, services
 from pages.ui.text import count, in_um, number
@@ -198,6 +198,7 @@ def view(result: ScreenView, key: str) -> None:
             chosen = _table(kept, len(frame), key)
             _downloads(frame, info, key)
     screen_more.view(result, kept, chosen, key)
+    webgl.ask_browser()
 
 
 def _gate(info: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages.ui import picture_view, view_link
+from pages.ui import picture_view, view_link, webgl
 from pages.ui.routes import mint_token
 from pages.ui.session import owner, services
 from pages.ui.viewer import ViewerEvent, has_drawn, tissue_viewer, viewer_event
@@ -66,7 +66,7 @@ def is_waited_for(meta: SlideMeta) -> bool:
     What a page shows meanwhile makes that longer: the code of the charts alone is as many bytes as
     a million cells, and parsing it stops the viewer.
     """
-    if st.session_state.get(picture_view.WITHOUT_WEBGL) or st.session_state.get("plain-picture"):
+    if webgl.missing() or st.session_state.get("plain-picture"):
         return False
     return not has_drawn(VIEWER, meta.slide_id)
 
@@ -83,7 +83,7 @@ def event(meta: SlideMeta) -> ViewerEvent | None:
     """
     found = viewer_event(VIEWER, meta.slide_id)
     if found is not None and found.kind == "no-webgl":
-        st.session_state[picture_view.WITHOUT_WEBGL] = True
+        webgl.note_missing()
     return found
 
 
@@ -92,7 +92,7 @@ def show(
 ) -> ViewerEvent | None:
     """Draw the viewer, or the plain picture; return what was drawn in the picture."""
     regions = features(meta.slide_id, selected)
-    if picture_view.wanted():
+    if picture_view.wanted("images, outlines and single transcripts"):
         return picture_view.show(meta, colour, regions, VIEWER)
     tissue_viewer(
         meta.slide_id,

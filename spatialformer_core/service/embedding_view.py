@@ -21,7 +21,8 @@ from spatialformer_core.jobs import JobQueue
 from spatialformer_core.service import view_colours
 from spatialformer_core.service.embed import FACTS, GROUP, NICHES, TABLE
 from spatialformer_core.service.embed_map import CLUSTER, NICHE, UMAP
-from spatialformer_core.service.palette import UNASSIGNED
+from spatialformer_core.service.palette import REST, UNASSIGNED
+from spatialformer_core.service.picture import Places
 from spatialformer_core.service.view import SlideView, points_bytes, with_header
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 MAP_EXTENT = 2_000.0
 """Longer side of the map in the units of the viewer, which are micrometres elsewhere."""
 
-REST = "not selected"
+_CELL_RADIUS = MAP_EXTENT / 900
 _KEPT_MAPS = 8
 _PER = 10_000.0
 _MIN_COUNTS = 20
@@ -137,13 +138,19 @@ def map_info(found: EmbeddingMapView, slide: Slide) -> dict[str, Any]:
         "bounds_um": [0.0, 0.0, *found.xy.max(0).tolist()],
         "n_cells": n_cells,
         "n_cells_kept": n_cells,
-        "cell_radius_um": MAP_EXTENT / 900,
+        "cell_radius_um": _CELL_RADIUS,
         "has_polygons": False,
         "has_nuclei": False,
         "has_transcripts": False,
         "density_bins_um": [],
         "images": [],
     }
+
+
+def map_places(found: EmbeddingMapView) -> Places:
+    """Return where the cells on the map are drawn by the server, see `picture.cell_picture`."""
+    # Twice the viewer's: a picture is scaled down by the browser, and pales.
+    return Places(found.rows, found.xy, 2 * _CELL_RADIUS)
 
 
 def map_points(found: EmbeddingMapView) -> bytes:

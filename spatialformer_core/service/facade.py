@@ -12,7 +12,7 @@ from spatialformer_core.arrays import BoolArray
 from spatialformer_core.config import QcThresholds, SampleMetadata, validate
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import Job, JobQueue, ensure_worker
-from spatialformer_core.service import checkpoints, picture, results, rois, sources, tissue
+from spatialformer_core.service import checkpoints, results, rois, sources, tissue
 from spatialformer_core.service.checkpoints import CheckpointInfo
 from spatialformer_core.service.results import ResultFile
 from spatialformer_core.service.settings import AppConfig, load_config, open_home, source_roots
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from spatialformer_core.service.gene_pair_view import GenePairDesk
     from spatialformer_core.service.ingest import IngestExtras
     from spatialformer_core.service.panel import GeneAnswer
-    from spatialformer_core.service.picture import CellPicture
     from spatialformer_core.service.pull import Official
     from spatialformer_core.service.screen import ScreenView
     from spatialformer_core.service.spillover import SpilloverView
@@ -189,10 +188,6 @@ class Services:
     def rois(self, slide_id: str, owner: str | None = None) -> list[Roi]:
         """Return the saved regions of a slide (with ``owner``, theirs and everybody's)."""
         return rois.visible_rois(self.slide(slide_id), self.region_owner(owner))
-
-    def picture(self, slide_id: str, color_by: str, owner: str | None = None) -> CellPicture:
-        """Return all cells as one PNG; see `picture.cell_picture` for ``color_by``."""
-        return picture.cell_picture(self.slide(slide_id), color_by, owner=owner)
 
     def save_roi(self, slide_id: str, geojson: str | dict[str, Any], name: str, owner: str) -> Roi:
         """Save one drawn region (GeoJSON in um) under a name that is new to its owner.

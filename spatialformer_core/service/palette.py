@@ -5,6 +5,9 @@ from __future__ import annotations
 UNASSIGNED = "#9AA5AB"
 """Cells that belong to no group."""
 
+REST = "not selected"
+"""What cells are called that were not picked; they have the colour of no group."""
+
 # The first ten are Okabe and Ito's and kin, which colour-blind readers tell apart; the others were
 # chosen one after the other as the farthest in OKLab (lightness .47-.83, chroma .06-.155) from all
 # before them, so that they stand out on white and on black.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spatialformer_core.arrays import BoolArray
+from spatialformer_core.arrays import BoolArray, DoubleArray, LongArray
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.service.palette import UNASSIGNED, group_colours
+from spatialformer_core.service.palette import REST, UNASSIGNED, group_colours
 
 if TYPE_CHECKING:
     from spatialformer_core.slides import Slide
@@ -49,8 +49,33 @@ class CellPicture:
     legend: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where some cells are drawn if not where they lie in the tissue: on the map of an embedding.
+
+    Attributes
+    ----------
+    rows
+        Rows of the slide, shape ``(m,)``.
+    xy
+        Their places, y downwards, shape ``(m, 2)``.
+    radius
+        Of their discs, in the units of the places.
+    """
+
+    rows: LongArray
+    xy: DoubleArray
+    radius: float
+
+
 def cell_picture(
-    slide: Slide, color_by: str, longest_px: int = LONGEST_PX, owner: str | None = None
+    slide: Slide,
+    color_by: str,
+    longest_px: int = LONGEST_PX,
+    owner: str | None = None,
+    *,
+    picked: BoolArray | None = None,
+    places: Places | None = None,
 ) -> CellPicture:
     """Draw every cell as a disc of its size on white; cells that fail QC are fainter.
 
@@ -65,13 +90,32 @@ def cell_picture(
         Pixels along the longer side.
     owner
         Whose jobs ``result`` may name; None: anybody's.
+    picked
+        Cells that keep their colour, shape ``(n_cells,)``, drawn larger and above the others;
+        None: all do.
+    places
+        Which cells are drawn where; None: all of them in the tissue.
 
     Raises
     ------
     SpatialFormerError
         If the slide has no such grouping, gene, value or result.
     """
-    return _drawn(slide, *_colours(slide, color_by, owner), longest_px)
+    colours, order, legend = _colours(slide, color_by, owner)
+    if picked is not None:
+        colours[~picked] = _rgb(UNASSIGNED)
+        legend = (*legend, (REST, UNASSIGNED))
+    if places is None:
+        return _drawn(_in_tissue(slide), colours, order, legend, longest_px, raised=picked)
+    number = np.full(slide.meta.n_cells, -1)
+    number[places.rows] = np.arange(len(places.rows))
+    order = number[order]
+    passing = np.asarray(slide.passes_qc, np.bool_)[places.rows]
+    bounds = (0.0, 0.0, *places.xy.max(axis=0).tolist())
+    scene = _Scene(places.xy, bounds, places.radius, ~passing)
+    raised = None if picked is None else picked[places.rows]
+    shown = colours[places.rows], order[order >= 0], legend
+    return _drawn(scene, *shown, longest_px, raised=raised)
 
 
 def value_picture(
@@ -86,7 +130,7 @@ def value_picture(
     high
         Value of the darkest colour, see `darkest`.
     """
-    return _drawn(slide, *_by_value(values, high), longest_px, raised=values > 0)
+    return _drawn(_in_tissue(slide), *_by_value(values, high), longest_px, raised=values > 0)
 
 
 def darkest(values: NDArray[np.float64]) -> float:
@@ -95,8 +139,24 @@ def darkest(values: NDArray[np.float64]) -> float:
     return max(1.0, float(np.percentile(present, 99.5))) if len(present) else 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """Places of cells with their bounds, the radius of a cell, and which of them are faint."""
+
+    xy: DoubleArray
+    bounds: Bounds
+    radius: float
+    faint: BoolArray
+
+
+def _in_tissue(slide: Slide) -> _Scene:
+    failing = ~np.asarray(slide.passes_qc, np.bool_)
+    xy_um = np.asarray(slide.xy_um, np.float64)
+    return _Scene(xy_um, slide.meta.bounds_um, _radius_um(slide), failing)
+
+
 def _drawn(
-    slide: Slide,
+    scene: _Scene,
     colours: Rgb,
     order: NDArray[np.int64],
     legend: tuple[tuple[str, str], ...],
@@ -105,15 +165,14 @@ def _drawn(
     raised: BoolArray | None = None,
 ) -> CellPicture:
     """Draw the cells; those that are raised once more, larger and above the others."""
-    failing = ~np.asarray(slide.passes_qc, np.bool_)
-    colours[failing] = np.rint(255 - _FAINT * (255 - colours[failing].astype(np.float64)))
-    x0, y0, x1, y1 = slide.meta.bounds_um
+    faint = scene.faint
+    colours[faint] = np.rint(255 - _FAINT * (255 - colours[faint].astype(np.float64)))
+    x0, y0, x1, y1 = scene.bounds
     um_per_px = max(x1 - x0, y1 - y0, 1.0) / longest_px
     shape = tuple(int(np.ceil((b - a) / um_per_px)) + 1 for a, b in ((y0, y1), (x0, x1)))
     canvas = np.full((shape[0] + 2 * _MARGIN_PX, shape[1] + 2 * _MARGIN_PX, 3), 255, np.uint8)
-    xy_um = np.asarray(slide.xy_um, np.float64)[order]
-    at = np.rint((xy_um - (x0, y0)) / um_per_px).astype(np.int64) + _MARGIN_PX
-    for dy, dx in _disc(_radius_um(slide) / um_per_px):
+    at = np.rint((scene.xy[order] - (x0, y0)) / um_per_px).astype(np.int64) + _MARGIN_PX
+    for dy, dx in _disc(scene.radius / um_per_px):
         canvas[at[:, 1] + dy, at[:, 0] + dx] = colours[order]
     if raised is not None:
         above, drawn = at[raised[order]], colours[order[raised[order]]]

@@ -52,6 +52,45 @@ def selected(page):
     return int(block.get_by_test_id("stMetricValue").inner_text().replace(",", ""))
 
 
+@pytest.fixture
+def page_without_webgl(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--disable-gpu", "--disable-software-rasterizer", "--no-sandbox"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        opened = browser.new_page(viewport={"width": 1280, "height": 1400})
+        opened.set_default_timeout(60_000)
+        yield opened
+        browser.close()
+
+
+def test_without_webgl_the_server_draws_and_the_lasso_selects(
+    page_without_webgl, served, app_slide
+):
+    page, (url, home) = page_without_webgl, served
+    assert not page.evaluate("Boolean(document.createElement('canvas').getContext('webgl2'))")
+    job_id = embed(home, home.parent / "roots" / "small", app_slide)
+    page.goto(f"{url}/embedding?slide=small&embedding={job_id}")
+    page.get_by_text("This browser offers no WebGL").wait_for(timeout=READY_MS)
+    pictures = page.locator(".stPlotlyChart .nsewdrag")
+    pictures.nth(1).wait_for(timeout=READY_MS)
+    box = pictures.first.bounding_box()
+    x0, x1 = box["x"] + 4, box["x"] + box["width"] / 2
+    y0, y1 = box["y"] + 4, box["y"] + box["height"] - 4
+    page.mouse.move(x0, y0)
+    page.mouse.down()
+    for x, y in ((x1, y0), (x1, y1), (x0, y1), (x0, y0 + 2)):
+        page.mouse.move(x, y, steps=4)
+    page.mouse.up()
+    page.get_by_test_id("stMetric").filter(has_text="selected cells").first.wait_for(
+        timeout=READY_MS
+    )
+    # The left cloud, all of it and nothing else; the legend says that the others are grey.
+    assert selected(page) == 200
+    page.get_by_text("not selected").first.wait_for()
+
+
 def test_a_lasso_on_the_map_lights_up_the_tissue(page, served, app_slide):
     url, home = served
     job_id = embed(home, home.parent / "roots" / "small", app_slide)

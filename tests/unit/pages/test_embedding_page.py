@@ -169,6 +169,51 @@ def test_a_lasso_on_the_map_selects_its_cells(services, page, found, metrics):
     assert metrics(at)["selected cells"] == "25"
 
 
+def lassoed(ring):
+    lasso = {"xref": "x", "yref": "y", "x": [x for x, _ in ring], "y": [y for _, y in ring]}
+    return {"selection": {"points": [], "lasso": [lasso], "box": []}}
+
+
+def test_without_webgl_the_server_draws_both_and_the_lasso_links_them(page, found, words, metrics):
+    at = page(embedding=found.job_id)
+    names = {
+        kind: f"small-{found.job_id}-{kind}" for kind in (embedding_maps.MAP, embedding_maps.TISSUE)
+    }
+    event = {"kind": "no-webgl", "seq": 1, "slide": names[embedding_maps.MAP]}
+    at.session_state[embedding_maps.MAP] = {"event": event}
+    at.run()
+    assert not at.exception
+    assert "offers no WebGL, so the server draws the cells" in words(at)
+    assert len(at.get("plotly_chart")) == 3  # two pictures and the niches
+    # The same ring as in the viewer's test above.
+    ring = [[-1, -5], [499, -5], [499, 5], [-1, 5]]
+    at.session_state[f"picture-{names[embedding_maps.MAP]}"] = lassoed(ring)
+    at.run()
+    assert not at.exception
+    assert not at.error
+    assert metrics(at)["selected cells"] == "300"
+    ring = [[0, 0], [50, 0], [50, 50], [0, 50]]
+    at.session_state[f"picture-{names[embedding_maps.TISSUE]}"] = lassoed(ring)
+    at.run()
+    assert metrics(at)["selected cells"] == "25"
+    next(b for b in at.button if b.label == "Clear").click().run()
+    assert "Nothing is selected" in words(at)
+
+
+def test_selected_cells_keep_their_colour_on_the_plain_tissue(services, open_page):
+    at = open_page("tissue", slide="small")
+    cells = np.arange(1600) < 20
+    colour = f"pick:{picked.keep('local', 'small', cells)}/group/cell_type"
+    at.session_state["_picked-small"] = (colour, cells, "groups")
+    at.toggle(key="plain-picture").set_value(True).run()
+    at.selectbox(key="colour-kind-small").set_value("Selected cells").run()
+    assert not at.exception
+    assert not at.error, at.error[0].value
+    traces = json.loads(at.get("plotly_chart")[0].proto.spec)["data"]
+    names = [trace.get("name") for trace in traces]
+    assert REST in names
+
+
 def test_other_colours(services, page, found):
     at = page(embedding=found.job_id)
     box = at.selectbox(key="embedding-colour-small")

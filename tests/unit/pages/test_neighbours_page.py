@@ -195,6 +195,35 @@ def test_the_picture_file_holds_the_arcs():
     assert "100 µm" in text
 
 
+def test_without_webgl_arcs_are_lines():
+    shown = neighbour_map.with_kind(edges())
+    cells = pd.DataFrame({"x_um": [1.0, 2.0], "y_um": 0.0, "type": ["T", "B"]})
+    figure = neighbour_map.flat(shown, cells, {"T": "#0072B2"})
+    lines = {trace.name: trace for trace in figure.data if trace.mode == "lines"}
+    assert {name: np.isnan(line.x).sum() for name, line in lines.items()} == {
+        "predicted, right": 1,
+        "predicted, wrong": 2,
+        "missed": 1,
+    }
+    np.testing.assert_array_equal(lines["predicted, right"].x, [0, 10, np.nan])
+    said = [text for trace in figure.data if trace.text is not None for text in trace.text]
+    assert "missed: T – B, 10 µm, score 0.50" in said
+    assert list(figure.data[-1].x) == [0, 10, 500]
+
+
+def test_without_webgl_the_page_draws_lines(services, page, finished):
+    at = page(neighbours=finished)
+    at.session_state["_without-webgl"] = True
+    at.segmented_control(key=f"neighbours-picture-{finished}").set_value("Arcs on the tissue").run()
+    assert not at.exception, [e.message for e in at.exception]
+    assert at.get("plotly_chart")
+    assert not at.get("deck_gl_json_chart")
+    del at.session_state["_without-webgl"]
+    at.run()
+    assert at.get("deck_gl_json_chart")
+    assert not at.get("plotly_chart")
+
+
 def pairs(truth):
     """Return a table of two types where A asks B ``truth`` times as often as expected."""
     rows = [("true", "A", "B", 100 * truth, 100.0), ("true", "B", "A", 100 * truth, 100.0)]

@@ -10,8 +10,8 @@ import pytest
 
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io.records import Groups
-from spatialformer_core.service.palette import UNASSIGNED, group_colours
-from spatialformer_core.service.picture import cell_picture
+from spatialformer_core.service.palette import REST, UNASSIGNED, group_colours
+from spatialformer_core.service.picture import Places, cell_picture
 
 XY_UM = np.array([[100.0, 50.0], [300.0, 50.0], [500.0, 250.0], [700.0, 450.0]])
 COUNTS = np.array([0.0, 1.0, 5.0, 2.0], np.float32)
@@ -77,6 +77,33 @@ def test_overlapping_cells_show_the_one_with_more_transcripts(slide):
     (top,) = colours_at(cell_picture(slide, "gene:CD3E", 400), XY_UM[:1])
     slide.xy_um = XY_UM
     assert (top == colours_at(cell_picture(slide, "gene:CD3E", 400), XY_UM)[2]).all()
+
+
+def test_cells_that_are_not_picked_are_grey_and_below(slide):
+    picks = np.array([True, False, False, False])
+    b, t = group_colours(2)
+    picture = cell_picture(slide, "group:cell_type", 400, picked=picks)
+    found = colours_at(picture, XY_UM).tolist()
+    assert found[:3] == [rgb(b), rgb(UNASSIGNED), rgb(UNASSIGNED)]
+    assert picture.legend == (("B", b), ("T", t), (REST, UNASSIGNED))
+    slide.xy_um = np.tile(XY_UM[:1], (4, 1))
+    (top,) = colours_at(
+        cell_picture(slide, "group:cell_type", 400, picked=picks), XY_UM[:1]
+    ).tolist()
+    assert top == rgb(b)
+
+
+def test_some_cells_are_drawn_at_other_places(slide):
+    xy = np.array([[0.0, 100.0], [90.0, 0.0]])
+    places = Places(np.array([1, 0]), xy, 3.0)
+    picture = cell_picture(slide, "group:cell_type", 400, places=places)
+    b, t = group_colours(2)
+    assert colours_at(picture, xy).tolist() == [rgb(t), rgb(b)]
+    x0, y0, x1, y1 = picture.bounds_um
+    assert (x0 < 0, 90 < x1 < 100, y0 < 0, y1 > 100) == (True,) * 4
+    white = (imagecodecs.png_decode(picture.png) == 255).all(axis=2)
+    # Two discs of 3 / 100 of the longer side, and nothing else.
+    assert (~white).sum() < 400
 
 
 @pytest.mark.parametrize("colour", ["gene:NOPE", "score:x", ""])
