@@ -257,8 +257,13 @@ def rebuild(slide_id: str, *, as_json: AsJson = False) -> None:
     from spatialformer_core.service import open_services
     from spatialformer_core.slides import rebuild as run
 
-    meta = run(open_services().store, slide_id, progress=terminal_progress())
+    store = open_services().store
+    before = {meta.slide_id: meta.missing for meta in store.list()}.get(slide_id, ())
+    meta = run(store, slide_id, progress=terminal_progress())
+    lost = [sentence for sentence in meta.missing if sentence not in before]
     if as_json:
-        emit_json({"slide_id": slide_id, "format_version": meta.format_version})
+        emit_json({"slide_id": slide_id, "format_version": meta.format_version, "lost": lost})
     else:
         say(f"The index of slide {slide_id} is written anew (format {meta.format_version}).")
+        for sentence in lost:
+            say(f"  {sentence}")

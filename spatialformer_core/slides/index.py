@@ -20,6 +20,8 @@ TILE_UM = 250.0
 _MAX_TILES = 1 << 20
 QUANTA = 65_535
 CELLS_PART, GENES_PART = "counts", "counts_csc"
+NUCLEI = ("nuclei_cell", "nuclei_indptr", "nuclei_xy")
+GENE_IDS = "gene_ids.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +133,16 @@ def write_cells(folder: Path, slide: SlideArrays) -> None:
         save(folder, f"{prefix}_data", matrix.data.astype(np.int32))
     files.write_json(folder / "genes.json", list(slide.genes))
     if slide.gene_ids is not None:
-        files.write_json(folder / "gene_ids.json", list(slide.gene_ids))
+        files.write_json(folder / GENE_IDS, list(slide.gene_ids))
     write_groups(folder, slide.groups)
     if slide.polygons is not None:
         save(folder, "polygons_indptr", slide.polygons.indptr)
         save(folder, "polygons_xy", slide.polygons.xy_um)
     if slide.nuclei is not None:
-        save(folder, "nuclei_cell", slide.nuclei.cell)
-        save(folder, "nuclei_indptr", slide.nuclei.outlines.indptr)
-        save(folder, "nuclei_xy", slide.nuclei.outlines.xy_um)
+        outlines = slide.nuclei.outlines
+        arrays: tuple[NDArray[Any], ...] = (slide.nuclei.cell, outlines.indptr, outlines.xy_um)
+        for name, values in zip(NUCLEI, arrays, strict=True):
+            save(folder, name, values)
 
 
 def write_groups(folder: Path, groups: dict[str, Groups]) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,23 @@ from spatialformer_core.io.records import CellTable, Csr, Groups, Nuclei, Polygo
 from spatialformer_core.keys import Elements, Obs, Obsm, Var
 from spatialformer_core.slides import zarr_points
 from spatialformer_core.slides.build import SlideBuild
+from spatialformer_core.slides.index import GENE_IDS, NUCLEI
 from spatialformer_core.slides.meta import FORMAT_VERSION, SlideMeta
+from spatialformer_core.slides.slide import Slide
 from spatialformer_core.slides.store import SlideStore
 from spatialformer_core.slides.zarr_store import group_column
 
 _INDEX = "index/"
 _KEPT = ("slide.zarr", "image")
+_NAMES = {
+    "has_z": "Depths of transcripts",
+    "has_qv": "Qualities of transcripts",
+    "has_nucleus_flags": "Which transcripts lie over a nucleus",
+    "has_polygons": "Outlines of cells",
+    "has_nuclei": "Outlines of nuclei",
+    "has_gene_ids": "Stable ids of genes",
+}
+"""What the optional parts of `SlideBuild.layers` are called."""
 
 
 def is_rebuildable(found: files.Differences) -> bool:
@@ -41,7 +53,9 @@ def rebuild(
 ) -> SlideMeta:
     """Write the serving index of a slide anew, in the present format.
 
-    Table, outlines, transcripts and images stay; the slide changes in one step, or not at all.
+    Table, outlines, transcripts and images stay; the slide changes in one step, or not at all. What
+    only the old index holds (early slides keep nuclei and gene ids there) is taken from it; what
+    cannot be had from either, the slide's ``missing`` names.
 
     Raises
     ------
@@ -57,10 +71,12 @@ def rebuild(
             where=slide_id,
             fix="Remove the slide and ingest its source again.",
         )
-    meta = store.open(slide_id).meta
+    slide = store.open(slide_id)
+    meta = slide.meta
     extra = {folder / name for name in found.extra}
     progress(0.1, 1.0, "Reading the SpatialData store")
-    built = SlideBuild(_read_back(folder / "slide.zarr", meta), meta.qc, meta.default_group)
+    data = _with_index_only(_read_back(folder / "slide.zarr", meta), slide, found)
+    built = SlideBuild(data, meta.qc, meta.default_group)
     progress_.check(cancel)
     progress(0.5, 1.0, "Writing the index")
     needed = built.needed_bytes()
@@ -70,7 +86,10 @@ def rebuild(
                 folder / part, new / part, copy_function=link_or_copy, ignore=without_files(extra)
             )
         built.write_index(new / "index")
-        meta = meta.model_copy(update={"format_version": FORMAT_VERSION, **built.layers()})
+        layers = built.layers()
+        missing = (*meta.missing, *_lost(meta, layers))
+        update = {"format_version": FORMAT_VERSION, "missing": missing}
+        meta = meta.model_copy(update=update | layers)
         files.write_json(new / "meta.json", meta.model_dump(mode="json"))
         progress_.check(cancel)
     progress(1.0, 1.0, "Done")
@@ -118,6 +137,22 @@ def _read_back(zarr: Path, meta: SlideMeta) -> SourceData:
         counts_min_qv=None,
         nuclei=nuclei,
     )
+
+
+def _with_index_only(data: SourceData, slide: Slide, found: files.Differences) -> SourceData:
+    """Add nuclei and gene ids of the old index, as far as they are whole, where others are not."""
+    damaged = {name.removeprefix(_INDEX) for name in (*found.missing, *found.changed)}
+    if data.nuclei is None and damaged.isdisjoint(f"{name}.npy" for name in NUCLEI):
+        data = replace(data, nuclei=slide.nuclei())
+    if data.cells.gene_ids is None and GENE_IDS not in damaged:
+        data = replace(data, cells=replace(data.cells, gene_ids=slide.gene_ids))
+    return data
+
+
+def _lost(before: SlideMeta, layers: dict[str, bool]) -> tuple[str, ...]:
+    """Return a sentence for each optional part of a slide that it had before alone."""
+    gone = [name for name, is_there in layers.items() if getattr(before, name) and not is_there]
+    return tuple(f"{_NAMES[name]}: lost when the index was written anew." for name in gone)
 
 
 def _rows(names: Any, row: dict[str, int]) -> IntArray:

@@ -199,8 +199,7 @@ class Slide:
         """Return the outlines of the nuclei, None where the source has none."""
         if not self.meta.has_nuclei:
             return None
-        names = ("nuclei_cell", "nuclei_indptr", "nuclei_xy")
-        cell, indptr, xy_um = (index.load(self._index, name) for name in names)
+        cell, indptr, xy_um = (index.load(self._index, name) for name in index.NUCLEI)
         return Nuclei(cell, Polygons(indptr, xy_um))
 
     @cached_property
@@ -208,7 +207,7 @@ class Slide:
         """Stable ids of the genes, empty where unknown; None where the source has none."""
         if not self.meta.has_gene_ids:
             return None
-        return tuple(files.read_json(self._index / "gene_ids.json"))
+        return tuple(files.read_json(self._index / index.GENE_IDS))
 
     @cached_property
     def grid(self) -> index.TileGrid:

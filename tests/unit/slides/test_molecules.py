@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io.records import Nuclei, Polygons, Transcripts
 from spatialformer_core.slides import SlideStore, ingest, kernels, molecules, rebuild, zarr_points
 from spatialformer_core.slides.index import TileGrid
+from spatialformer_core.slides.zarr_store import write_zarr
 
 SAMPLE = SampleMetadata(donor="d", block="b", condition="c", tissue="t", species="s", assay="a")
 QC = QcThresholds(min_qv=20, min_transcripts=40, min_genes=10)
@@ -225,9 +228,9 @@ def test_points_are_read_back_over_many_files(tmp_path, monkeypatch) -> None:
     assert back.feature_names == found.feature_names
 
 
-def test_nuclei_and_gene_ids_survive(bundles, tmp_path, monkeypatch) -> None:
-    from dataclasses import replace
-
+@pytest.fixture
+def with_nuclei(bundles, tmp_path, monkeypatch):
+    """A source with three nuclei of two cells and with stable ids of its genes."""
     from spatialformer_core import io
 
     source = bundles.write_xenium(tmp_path / "run", bundles.Tissue(n_cells=9))
@@ -235,21 +238,45 @@ def test_nuclei_and_gene_ids_survive(bundles, tmp_path, monkeypatch) -> None:
     corner = np.array([[-1, -1], [1, -1], [1, 1], [-1, -1]], np.float32)
     cell = np.array([0, 2, 2], np.int32)
 
-    def with_nuclei(*args, **kwargs):
+    def more(*args, **kwargs):
         data = read(*args, **kwargs)
         xy = (data.cells.xy_um[cell][:, None] + corner).reshape(-1, 2).astype(np.float32)
         nuclei = Nuclei(cell, Polygons(np.arange(4) * 4, xy))
         ids = tuple(f"ENSG{i}" for i in range(len(data.cells.genes)))
         return replace(data, nuclei=nuclei, cells=replace(data.cells, gene_ids=ids))
 
-    monkeypatch.setattr("spatialformer_core.io.read_source", with_nuclei)
+    monkeypatch.setattr("spatialformer_core.io.read_source", more)
+    return source
+
+
+@pytest.mark.parametrize("in_zarr", [True, False], ids=["in the store", "in the index alone"])
+def test_nuclei_and_gene_ids_survive(with_nuclei, tmp_path, monkeypatch, in_zarr) -> None:
+    if not in_zarr:  # as early slides were written
+
+        def without(path, meta, slide, transcripts):
+            write_zarr(path, meta, replace(slide, nuclei=None, gene_ids=None), transcripts)
+
+        # The package's name of that module is the function.
+        module = sys.modules["spatialformer_core.slides.ingest"]
+        monkeypatch.setattr(module, "write_zarr", without)
     store = SlideStore(tmp_path / "home")
-    ingest(source, store, name="n", sample=SAMPLE, qc=QC)
+    ingest(with_nuclei, store, name="n", sample=SAMPLE, qc=QC)
     first = store.open("n").nuclei()
     assert first.cell.tolist() == [0, 2, 2]
+    before = store.open("n").meta
     rebuild(store, "n")
     again = store.open("n")
+    assert again.meta == before
     assert np.array_equal(again.nuclei().outlines.xy_um, first.outlines.xy_um)
     assert np.array_equal(again.nuclei().outlines.indptr, first.outlines.indptr)
     assert again.nuclei().cell.tolist() == [0, 2, 2]
     assert again.gene_ids[3] == "ENSG3"
+    # Damaged, they come back from the store; where it has none, the slide says that they are gone.
+    for name in ("nuclei_xy.npy", "gene_ids.json"):
+        (store.path("n") / "index" / name).write_bytes(b"x")
+    rebuild(store, "n")
+    again = store.open("n")
+    lost = set(again.meta.missing) - set(before.missing)
+    assert (again.nuclei() is not None, again.gene_ids is not None) == (in_zarr, in_zarr)
+    assert len(lost) == (0 if in_zarr else 2)
+    assert all("lost when the index was written anew" in sentence for sentence in lost)
