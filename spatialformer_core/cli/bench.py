@@ -25,7 +25,10 @@ def bench(  # noqa: PLR0913 - every option of the verb is a parameter
     scale: Annotated[float, typer.Option(help="Share of the full input sizes.")] = 1.0,
     rounds: Annotated[int, typer.Option(help="Repeats of each timing.")] = 3,
     whole: Annotated[bool, typer.Option("--whole", help="Also 40 M transcripts.")] = False,
-    slide: Annotated[Path | None, typer.Option(help="A real slide's folder to ingest.")] = None,
+    slide: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a real slide: ingested (data), screened (screen)."),
+    ] = None,
     peer_python: Annotated[
         Path | None, typer.Option(help="Python of an environment with the published package.")
     ] = None,

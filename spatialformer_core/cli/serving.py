@@ -31,7 +31,10 @@ def serve(
         str, typer.Option(help="Another address than this machine's own needs a login.")
     ] = "127.0.0.1",
     without_login: Annotated[
-        bool, typer.Option(help="Let everybody in who reaches the address, as one user.")
+        bool,
+        typer.Option(
+            "--without-login", help="Let everybody in who reaches the address, as one user."
+        ),
     ] = False,
 ) -> None:
     """Open the app on this machine and start the worker that runs its jobs."""

@@ -109,6 +109,8 @@ def _closeness_verdict(table: pd.DataFrame, tested: int) -> str:
         return "Whether closeness adds anything cannot be tested: there are no p-values."
     n, m = int(different.sum()), int(told.sum())
     k = int((told & (table["closeness_q"] < ALPHA)).sum())
+    if not n:
+        return "No pair differs, so whether closeness adds anything was not asked."
     if not m:
         return (
             f"For none of the {n:,} pairs that differ are there enough cells with both genes in "

@@ -85,7 +85,9 @@ class JobQueue:
         with self.database.connection() as connection:
             row = connection.execute("select * from job where id = ?", (job_id,)).fetchone()
         if row is None or (owner is not None and row["owner"] != owner):
-            raise SpatialFormerError(f"There is no job {job_id[:80]!r}.", fix="List the jobs.")
+            raise SpatialFormerError(
+                f"There is no job {job_id[:80]!r}.", fix="The page Jobs lists yours."
+            )
         return _job(row)
 
     def list(self, owner: str | None = None) -> list[Job]:

@@ -109,6 +109,16 @@ def test_closeness_is_told_from_expression(result):
     assert "closer together" in result.info["closeness_verdict"]
 
 
+def test_without_a_difference_closeness_is_not_asked(result):
+    from spatialformer_core.gene_pairs.words import _closeness_verdict
+
+    table = result.table.assign(q=1.0)
+    assert _closeness_verdict(table, 5).startswith("No pair differs")
+    assert _closeness_verdict(table, 0).startswith("Whether closeness")
+    unknown = result.table.assign(q=0.0, closeness_p=np.nan)
+    assert _closeness_verdict(unknown, 5).startswith("For none of the")
+
+
 def test_what_the_genes_tell_without_the_pair(result):
     only_close = row(result, "G04|G05", "M")
     assert only_close["auroc_genes"] < 0.58
