@@ -33,7 +33,7 @@ def require_louvain() -> Any:
         raise SpatialFormerError(
             "The reference python-louvain is not installed.",
             where="bench",
-            fix="pip install 'spatialformer-studio[dev]'",
+            fix="pip install -e '.[dev]'",
         ) from error
     return community
 

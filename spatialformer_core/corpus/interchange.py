@@ -57,7 +57,7 @@ def _library() -> Any:
     except ImportError as error:
         raise SpatialFormerError(
             "The Hugging Face package `datasets` is not installed.",
-            fix="Install the extra: pip install 'spatialformer-studio[train]'.",
+            fix="Install the extra: pip install -e '.[train]'.",
         ) from error
     datasets.disable_progress_bars()
     return datasets
