@@ -43,7 +43,14 @@ def _rows(figure: go.Figure, n_rows: int, x_title: str) -> go.Figure:
         margin={"l": 8, "r": 16, "t": 34, "b": 44},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
         xaxis={"title": {"text": x_title, "standoff": 8}, "zeroline": False},
-        yaxis={"automargin": True, "autorange": "reversed", "ticks": "", "showgrid": False},
+        yaxis={
+            # Clusters are called 0, 1, ...: as numbers, other names among them would be left out.
+            "type": "category",
+            "automargin": True,
+            "autorange": "reversed",
+            "ticks": "",
+            "showgrid": False,
+        },
         bargap=0.28,
     )
     return figure

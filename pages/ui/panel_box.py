@@ -38,6 +38,7 @@ def _sentence(answer: GeneAnswer, n_kept: int) -> str:
 def _table(answers: list[GeneAnswer]) -> pd.DataFrame:
     frame = pd.DataFrame([asdict(answer) for answer in answers])
     frame["recognised"] = frame["recognised"].map(_HOW)
+    frame["gene"] = frame["gene"].fillna("")
     frame["similar"] = frame["similar"].map(", ".join)
     return frame
 
@@ -67,7 +68,15 @@ def view(meta: SlideMeta) -> None:
             known = sum(answer.gene is not None for answer in answers)
             st.markdown(f"{count(known)} of {plural(len(answers), 'gene')} are on the panel.")
             frame = _table(answers)
-            cells = st.column_config.NumberColumn("cells", format="localized", help="That pass QC.")
-            st.dataframe(frame, hide_index=True, height=240, column_config={"cells": cells})
+            number = st.column_config.NumberColumn
+            st.dataframe(
+                frame,
+                hide_index=True,
+                height="content" if len(frame) < 8 else 300,
+                column_config={
+                    "transcripts": number(format="localized", help="Of cells that pass QC."),
+                    "cells": number(format="localized", help="That pass QC and have the gene."),
+                },
+            )
             stem = f"{meta.slide_id}-panel"
             downloads.table_buttons(frame, stem, stem)

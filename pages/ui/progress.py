@@ -46,7 +46,7 @@ def _state(job: Job) -> str:
         return "Starting …" if not ahead else f"Waiting: {plural(ahead, 'job')} ahead"
     if job.cancel_requested:
         return "Stopping …"
-    left = f" · about {duration(job.remaining_s)} left" if job.remaining_s is not None else ""
+    left = f" · about {duration(job.remaining_s)} left" if (job.remaining_s or 0) >= 1 else ""
     return f"{job.message or 'Running'} · {100 * job.share:.0f} %{left}"
 
 

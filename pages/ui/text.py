@@ -39,6 +39,8 @@ def percent(part: float, whole: float) -> str:
     share = 100 * part / whole
     if 0 < share < 1:
         return "<1 %"
+    if 99.5 <= share < 100:
+        return ">99 %"
     return f"{share:.0f} %"
 
 

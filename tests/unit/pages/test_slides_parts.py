@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.ui import charts, text
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import run_job
@@ -64,10 +66,10 @@ def run_newest(services):
 
 def test_a_file_is_uploaded_and_its_labels_attached(services, root):
     rows = [f"cell-{i},{'odd' if i % 2 else 'even'}" for i in range(1600)]
-    text = "\n".join(["cell_id,halves", *rows, "nobody,odd"]).encode()
+    content = "\n".join(["cell_id,halves", *rows, "nobody,odd"]).encode()
     at = open_part(root, FILES)
     assert any("No image in the allowed folders" in str(s.placeholder) for s in at.selectbox)
-    uploads.save_upload(services, "halves.csv", io.BytesIO(text))
+    uploads.save_upload(services, "halves.csv", io.BytesIO(content))
     at = open_part(root, FILES)
     assert any("halves" in m.value for m in at.markdown)
     labels = next(f.id for f in services.attachable())
@@ -119,6 +121,18 @@ def test_a_slide_that_was_read_is_opened(services, root):
     assert [s.value for s in at.subheader] == ["Small"]
     assert "Small is registered: 98 % of 1,600 cells pass QC." in at.toast[0].value
     assert "_registering" not in at.session_state
+
+
+def test_clusters_called_by_numbers_get_a_bar_beside_names():
+    table = pd.DataFrame({"group": ["(none)", "0", "B cell", "11"], "cells": 4, "kept": 3})
+    figure = charts.retention(table)
+    assert figure.layout.yaxis.type == "category"
+    assert [list(bar.y) for bar in figure.data] == [list(table["group"])] * 2
+
+
+def test_a_share_is_all_or_nothing_only_where_it_is():
+    said = [text.percent(part, 20_000) for part in (0, 9, 10_000, 19_991, 20_000)]
+    assert said == ["0 %", "<1 %", "50 %", ">99 %", "100 %"]
 
 
 def test_types_are_named_from_their_markers(services, root, monkeypatch):
