@@ -25,6 +25,6 @@ def require_coverage(name: str, vocabulary: Vocabulary, genes: Sequence[str]) ->
         raise SpatialFormerError(
             f"{name} knows {found.fraction:.0%} of the slide's {len(genes):,} genes, at least "
             f"{MIN_COVERAGE:.0%} are needed (unknown: {missing} ...).",
-            fix="Choose a checkpoint trained on this panel; genes go by their symbols.",
+            fix="Choose a checkpoint trained on this panel; genes go by symbol or Ensembl id.",
         )
     return found.fraction

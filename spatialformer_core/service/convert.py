@@ -13,6 +13,7 @@ import numpy as np
 from spatialformer_core import __version__, files
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.progress import Progress, silent
+from spatialformer_core.service.vocabularies import spelled_as
 from spatialformer_core.vocabulary import Vocabulary, load_published
 
 if TYPE_CHECKING:
@@ -164,11 +165,12 @@ def _tokens(vocabulary: Vocabulary, slide: Slide) -> CellTokens:
     from spatialformer_core.inference import require_coverage
     from spatialformer_core.vocabulary import tokenise
 
-    require_coverage("The checkpoint", vocabulary, slide.genes)
+    mapping = spelled_as(slide, vocabulary)
+    require_coverage("The checkpoint", vocabulary, mapping.names)
     kept = np.flatnonzero(np.asarray(slide.passes_qc))
     meta = vocabulary.meta_ids(slide.meta.sample)
-    ids = vocabulary.gene_ids(slide.genes)
-    return tokenise(slide.counts[kept], ids, vocabulary, meta)[0]
+    ids = vocabulary.gene_ids(mapping.names)
+    return tokenise(mapping.counts(slide.counts[kept]), ids, vocabulary, meta)[0]
 
 
 def _read(path: Path, options: ConvertOptions) -> tuple[dict[str, Tensor], dict[str, Any]]:

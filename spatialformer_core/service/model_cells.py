@@ -18,8 +18,9 @@ from spatialformer_core.config import FrozenModel, QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service.settings import load_config, source_roots
 from spatialformer_core.service.sources import source_path
+from spatialformer_core.service.vocabularies import shipped_names
 from spatialformer_core.slides import SlideStore
-from spatialformer_core.vocabulary import read_gene_names
+from spatialformer_core.vocabulary import map_genes
 
 if TYPE_CHECKING:
     from spatialformer_core.inference import ModelInput
@@ -152,7 +153,7 @@ def cells_of_slide(slide: Slide) -> ModelCells:
         counts=slide.counts[order],
         passes_qc=np.asarray(slide.passes_qc)[order],
         genes=slide.genes,
-        gene_ids=None,
+        gene_ids=slide.gene_ids,
         xy_um=np.asarray(slide.xy_um, np.float64)[order],
         groups={key: _reordered(slide.group(key), order) for key in slide.group_keys},
         sample=slide.meta.sample,
@@ -220,9 +221,10 @@ def shown_to(
             fix="Choose a checkpoint trained on real tissue, or allow it knowingly; the result is "
             "then marked.",
         )
-    if cells.slide is not None and not request.ignore_case:
-        require_coverage(name, loaded.vocabulary, cells.genes)
-    names = read_gene_names(ignore_case=request.ignore_case)
+    names = shipped_names(ignore_case=request.ignore_case)
+    if cells.slide is not None:
+        known = map_genes(cells.genes, loaded.vocabulary.genes, names, cells.gene_ids)
+        require_coverage(name, loaded.vocabulary, known.names)
     panel = Panel(cells.genes, cells.gene_ids, names, cells.sample)
     data = model_input(cells.counts, panel, loaded.vocabulary, name=name, meta=request.meta)
     return loaded, data

@@ -58,7 +58,8 @@ def file(tmp_path, published, states):
 def slide(genes, n=30):
     counts = sparse.csr_matrix(RNG.poisson(0.8, (n, len(genes))).astype(np.int32))
     meta = SimpleNamespace(sample=SAMPLE, slide_id="lung-1")
-    return SimpleNamespace(genes=genes, counts=counts, passes_qc=np.ones(n, bool), meta=meta)
+    passes = np.ones(n, bool)
+    return SimpleNamespace(genes=genes, gene_ids=None, counts=counts, passes_qc=passes, meta=meta)
 
 
 def test_old_vocabulary_is_the_first_1950_published_tokens():
