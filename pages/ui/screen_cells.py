@@ -28,11 +28,8 @@ def _examples(job_id: str, genes: _Pair, n: int, who: str) -> list[ExamplePair]:
 
 
 def _choose(kept: pd.DataFrame, chosen: _Pair | None, key: str) -> _Pair:
-    """Draw the choice of a gene pair; a row clicked in the table goes first."""
-    # In the order of the table above.
-    by_p = bool(kept["p"].notna().any())
-    first = kept["p"].nsmallest(_OFFERED) if by_p else kept["d_diff"].abs().nlargest(_OFFERED)
-    strongest = kept.loc[first.index]
+    """Draw the choice of a gene pair, in the table's order; a row clicked in it goes first."""
+    strongest = kept.head(_OFFERED)
     offered = list(zip(strongest["gene_left"], strongest["gene_right"], strict=True))
     name, last = f"examples-{key}", f"_clicked-{key}"
     if chosen is not None and st.session_state.get(last) != chosen:

@@ -300,7 +300,7 @@ def view(result: ScreenView, kept: pd.DataFrame, chosen: tuple[str, str] | None,
     result
         A finished screen.
     kept
-        Rows that pass the filters.
+        Rows that pass the filters, in the order of the table.
     chosen
         The gene pair that is chosen in the table.
     key

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui import cards, downloads, screen_more, screen_pictures, webgl
-from pages.ui.screen_pictures import Q_LEVEL, has_p
+from pages.ui.screen_pictures import Q_LEVEL
 from pages.ui.session import owner, services
 from pages.ui.text import count, in_um, number
 from spatialformer_core.service import screen_desk
@@ -28,6 +28,9 @@ _FLAGS = {
         "The model has seen these cells; it may remember them instead of reading them.",
     ),
 }
+
+
+_ORDERS = {"p": "p-value", "d_diff": "size of effect", "epsilon": "size of interaction"}
 
 
 def _columns(frame: pd.DataFrame) -> dict[str, Any]:
@@ -157,13 +160,30 @@ def _downloads(frame: pd.DataFrame, info: dict[str, Any], key: str) -> None:
     st.caption("Tables hold all rows and columns, whatever is filtered.")
 
 
-def _table(kept: pd.DataFrame, n_all: int, key: str) -> tuple[str, str] | None:
-    """Draw the table; return the genes of the row that is chosen in it."""
-    st.markdown(f"**{count(len(kept))}** of {count(n_all)} gene pairs, strongest first")
-    config = _columns(kept)
+def _ordered(kept: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Draw the choice of the order; return the rows in it, the strongest first."""
+    orders = [column for column in _ORDERS if kept[column].notna().any()]
+    by = st.segmented_control(
+        "Strongest first by",
+        orders,
+        default=orders[0],
+        required=True,
+        format_func=_ORDERS.__getitem__,
+        key=f"order-{key}",
+        help="Sizes count without their sign: a pair that holds contact and one that hinders it "
+        "are equally strong.",
+    )
     rows = kept.sort_values("d_diff", key=lambda v: v.abs(), ascending=False, ignore_index=True)
-    if has_p(rows):
-        rows = rows.sort_values("p", ignore_index=True, kind="stable")
+    if by == "epsilon":
+        order = rows["epsilon"].abs().sort_values(ascending=False, kind="stable").index
+        return rows.loc[order].reset_index(drop=True)
+    return rows.sort_values("p", ignore_index=True, kind="stable") if by == "p" else rows
+
+
+def _table(rows: pd.DataFrame, n_all: int, key: str) -> tuple[str, str] | None:
+    """Draw the table; return the genes of the row that is chosen in it."""
+    st.markdown(f"**{count(len(rows))}** of {count(n_all)} gene pairs")
+    config = _columns(rows)
     event = st.dataframe(
         rows,
         hide_index=True,
@@ -195,6 +215,7 @@ def view(result: ScreenView, key: str) -> None:
         with left:
             screen_pictures.picture(kept, result, key)
         with right:
+            kept = _ordered(kept, key)
             chosen = _table(kept, len(frame), key)
             _downloads(frame, info, key)
     screen_more.view(result, kept, chosen, key)

@@ -260,6 +260,26 @@ def test_filters_narrow_the_table_and_a_screen_is_run_again(services, page, done
     assert jobs[0].params == services.job(done).params
 
 
+def test_the_table_is_ordered_by_size_whatever_the_sign(services, page, done):
+    at = page(screen=done)
+
+    def column(name):
+        return next(f.value for f in at.dataframe if "d_diff" in f.value)[name].to_numpy()
+
+    effects, pairs = column("d_diff"), at.selectbox(key=f"examples-{done}").options
+    choose(at, f"order-{done}", "epsilon")
+    found = column("epsilon")
+    assert (np.diff(np.abs(found)) <= 0).all()
+    assert (found < 0).any()
+    assert (found > 0).any()
+    assert at.selectbox(key=f"examples-{done}").options != pairs
+    genes = column("gene_left")[0], column("gene_right")[0]
+    assert at.selectbox(key=f"examples-{done}").options[0] == " – ".join(genes)
+    choose(at, f"order-{done}", "d_diff")
+    assert (np.diff(np.abs(column("d_diff"))) <= 0).all()
+    assert sorted(column("d_diff")) == sorted(effects)
+
+
 def test_figures_and_examples_of_a_job_by_its_id(services, done):
     svg = screen_desk.figure(services, done, "volcano", ".svg", "local")
     assert b"<svg" in svg
