@@ -13,7 +13,7 @@ from scipy import sparse
 from spatialformer_core.arrays import CellTokens, DoubleArray
 from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.perturbation import Region, Tissue
-from spatialformer_core.progress import Cancel, Progress, never, silent
+from spatialformer_core.progress import Cancel, never, silent
 from spatialformer_core.simulate import planted
 from spatialformer_core.simulate.panel import TYPE_INDEX, load_panel
 from spatialformer_core.simulate.settings import SimulationSettings, stream
@@ -52,8 +52,6 @@ def make_tissue(
     seed: int,
     size: TissueSize,
     vocabulary: Vocabulary,
-    *,
-    progress: Progress = silent,
     cancel: Cancel = never,
 ) -> Tissue:
     """Simulate a slide and return it as a screen of macrophages and T cells sees it.
@@ -83,7 +81,7 @@ def make_tissue(
         he=False,
         planted=kind != "unplanted",
     )
-    slide = simulate_slide(settings, progress, cancel)
+    slide = simulate_slide(settings, silent, cancel)
     counts = slide.matrix()[:, : load_panel().n_genes].tocsr()
     if kind == "dealt":
         counts = counts[dealt_order(slide.cell_type, seed)]

@@ -281,7 +281,7 @@ def run_suite(
     for number, (kind, seed) in enumerate(todo):
         check(cancel)
         progress(number, len(todo), f"Tissue {number + 1} of {len(todo)}: {kind}")
-        tissue = make_tissue(kind, seed, settings.size, vocabulary, cancel=cancel)
+        tissue = make_tissue(kind, seed, settings.size, vocabulary, cancel)
         for scorer, model in scorers:
             found = screen_tissue(tissue, scorer, model, settings.request(kind, seed), cancel)
             records += _records(found, (kind, seed, model.name))

@@ -72,8 +72,8 @@ def test_stage_screen_gives_its_rows(tiny, monkeypatch):
     assert rows["exact_one_order"].passed is None
     assert rows["exact"].ratio == pytest.approx(2 * rows["exact_one_order"].ratio)
     for quantity in ("d", "epsilon"):
-        # Fewer gene pairs than proposals, so none can be missed.
-        assert rows[f"screened_recall_{quantity}"].ours == 1
+        # The strongest tenth of the gene pairs, looked for among three tenths.
+        assert rows[f"screened_recall_{quantity}"].ours >= 0.8
         assert rows[f"screened_recall_{quantity}"].limit == 0.99
 
 
