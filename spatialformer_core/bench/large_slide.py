@@ -43,7 +43,7 @@ _SAMPLE = {
 
 
 def large_slide(home: Path, slide_id: str, n_cells: int, n_transcripts: int, seed: int = 0) -> None:
-    """Write a slide into a store unless it is there already; memory stays below 5 GB at 100 M.
+    """Write a slide into a store unless it is there already; memory stays below 6 GB at 100 M.
 
     Parameters
     ----------
