@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 
 from spatialformer_core.arrays import GenePairs
 from spatialformer_core.config import SampleMetadata
 from spatialformer_core.corpus import Corpus, CorpusSlide, build_corpus
+from spatialformer_core.trainer import TrainRecipe
 from spatialformer_core.vocabulary import build_vocabulary
 
 GENES = tuple(f"G{k:02d}" for k in range(16))
@@ -61,3 +63,35 @@ def corpus(tmp_path_factory) -> Corpus:
         [(GENES, s.counts[s.split == 0]) for s in slides], [s.sample for s in slides]
     )
     return Corpus.load(build_corpus(slides, vocabulary, tmp_path_factory.mktemp("c") / "corpus"))
+
+
+@pytest.fixture(scope="session")
+def toy_recipe():
+    """Return the maker of a recipe of a few steps on the small tissue."""
+
+    def make(architecture: str = "two-tower", dropout: float = 0.0, **changes) -> TrainRecipe:
+        model = {"architecture": architecture, "preset": "tiny", "changes": {"dropout": dropout}}
+        values = {
+            "name": "toy",
+            "corpus": "toy",
+            "model": model,
+            "objectives": {"niche": {"components": 2}},
+            "steps": 6,
+            "seeds_per_step": 16,
+            "evaluations": 1,
+            "validation_queries": 30,
+            "learning_rate": 0.01,
+            "threads": 1,
+            "tensorboard": False,
+        }
+        return TrainRecipe.model_validate({**values, **changes})
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """Recipes set torch's threads for the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -8,34 +8,10 @@ from torch import nn
 
 from spatialformer_core.errors import Cancelled
 from spatialformer_core.model import load_checkpoint
-from spatialformer_core.trainer import Background, TrainRecipe, fit
+from spatialformer_core.trainer import Background, fit
 from spatialformer_core.trainer.average import AveragedWeights
 
 REAL = Background(simulated=False)
-
-
-def recipe(**changes) -> TrainRecipe:
-    values = {
-        "name": "toy",
-        "corpus": "toy",
-        "model": {"architecture": "two-tower", "preset": "tiny", "changes": {"dropout": 0.0}},
-        "objectives": {"niche": {"components": 2}},
-        "steps": 6,
-        "seeds_per_step": 16,
-        "evaluations": 1,
-        "validation_queries": 30,
-        "learning_rate": 0.01,
-        "threads": 1,
-        "tensorboard": False,
-    }
-    return TrainRecipe.model_validate({**values, **changes})
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def test_worked_numbers_and_what_is_no_float():
@@ -64,19 +40,25 @@ def test_without_a_decay_there_is_none():
     assert average.values == {}
 
 
-def test_the_average_is_what_is_kept_and_the_way_there_is_the_same(corpus, tmp_path):
-    plain = load_checkpoint(fit(recipe(), corpus, tmp_path / "plain", REAL))
-    averaged = load_checkpoint(fit(recipe(average=0.9), corpus, tmp_path / "mean", REAL))
+def test_the_average_is_what_is_kept_and_the_way_there_is_the_same(corpus, tmp_path, toy_recipe):
+    plain = load_checkpoint(fit(toy_recipe(), corpus, tmp_path / "plain", REAL))
+    averaged = load_checkpoint(fit(toy_recipe(average=0.9), corpus, tmp_path / "mean", REAL))
     kept, last = averaged.model.state_dict(), plain.model.state_dict()
     assert not torch.equal(kept["token_head.weight"], last["token_head.weight"])
     losses = [(tmp_path / f"{name}.csv").read_text().splitlines()[3] for name in ("plain", "mean")]
     assert losses[0].split(",")[:4] == losses[1].split(",")[:4]
 
 
-def test_a_stopped_run_keeps_its_average(corpus, tmp_path):
-    whole = load_checkpoint(fit(recipe(average=0.9), corpus, tmp_path / "whole", REAL))
+def test_a_stopped_run_keeps_its_average(corpus, tmp_path, toy_recipe):
+    whole = load_checkpoint(fit(toy_recipe(average=0.9), corpus, tmp_path / "whole", REAL))
     asked = iter([False] * 3)
     with pytest.raises(Cancelled):
-        fit(recipe(average=0.9), corpus, tmp_path / "cut", REAL, cancel=lambda: next(asked, True))
-    again = load_checkpoint(fit(recipe(average=0.9), corpus, tmp_path / "cut", REAL))
+        fit(
+            toy_recipe(average=0.9),
+            corpus,
+            tmp_path / "cut",
+            REAL,
+            cancel=lambda: next(asked, True),
+        )
+    again = load_checkpoint(fit(toy_recipe(average=0.9), corpus, tmp_path / "cut", REAL))
     assert again.id == whole.id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,41 +11,22 @@ import torch
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.model import build, load_checkpoint, preset_config
 from spatialformer_core.model.layers import AttentionBlock
-from spatialformer_core.trainer import Background, LoraRecipe, TrainRecipe, fit
+from spatialformer_core.trainer import Background, LoraRecipe, fit
 from spatialformer_core.trainer.lora import LoraLinear, add_lora, merge_lora
 from spatialformer_core.trainer.throughput import Meter, flops_per_token, peak_flops
 
 
-def recipe(architecture: str = "two-tower", **changes) -> TrainRecipe:
-    values = {
-        "name": "toy",
-        "corpus": "toy",
-        "model": {"architecture": architecture, "preset": "tiny", "changes": {"dropout": 0.0}},
-        "objectives": {"niche": {"components": 2}},
-        "steps": 3,
-        "seeds_per_step": 8,
-        "evaluations": 1,
-        "validation_queries": 30,
-        "learning_rate": 0.01,
-        "threads": 1,
-        "tensorboard": False,
-    }
-    return TrainRecipe.model_validate({**values, **changes})
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(scope="module")
+def recipe(toy_recipe):
+    return partial(toy_recipe, steps=3, seeds_per_step=8)
 
 
 @pytest.fixture
-def first(corpus, tmp_path):
+def first(corpus, tmp_path, recipe):
     return load_checkpoint(fit(recipe(), corpus, tmp_path / "first", Background(simulated=True)))
 
 
-def test_a_checkpoint_is_trained_further_with_all_its_heads(corpus, first, tmp_path):
+def test_a_checkpoint_is_trained_further_with_all_its_heads(corpus, first, tmp_path, recipe):
     still = recipe(continue_from="first", learning_rate=1e-12)
     told = Background(simulated=False, start=first)
     again = load_checkpoint(fit(still, corpus, tmp_path / "again", told))
@@ -78,7 +61,7 @@ def test_low_rank_changes_leave_everything_else_and_merge_to_the_same_function(c
     assert set(model.state_dict()) == set(first.model.state_dict())
 
 
-def test_a_low_rank_run_ends_as_an_ordinary_checkpoint(corpus, first, tmp_path):
+def test_a_low_rank_run_ends_as_an_ordinary_checkpoint(corpus, first, tmp_path, recipe):
     low = recipe(continue_from="first", lora={"rank": 2, "heads": False}, learning_rate=0.05)
     told = Background(simulated=True, start=first)
     out = load_checkpoint(fit(low, corpus, tmp_path / "low", told))
@@ -102,7 +85,9 @@ def test_a_low_rank_run_ends_as_an_ordinary_checkpoint(corpus, first, tmp_path):
         ),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_refused(corpus, first, tmp_path, changes, message):
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    corpus, first, tmp_path, changes, message, recipe
+):
     with pytest.raises(SpatialFormerError, match=message):
         fit(
             recipe(continue_from="first", **changes),
@@ -112,7 +97,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(corpus, first, tmp_path, chan
         )
 
 
-def test_recipes_that_contradict_themselves_are_refused():
+def test_recipes_that_contradict_themselves_are_refused(recipe):
     with pytest.raises(ValueError, match="lora needs continue_from"):
         recipe(lora={"rank": 2})
     with pytest.raises(ValueError, match="either warm_start or continue_from"):
@@ -124,7 +109,7 @@ def test_recipes_that_contradict_themselves_are_refused():
         recipe(objectives=off)
 
 
-def test_gene_vectors_fill_the_table_and_stay_if_frozen(corpus, tmp_path):
+def test_gene_vectors_fill_the_table_and_stay_if_frozen(corpus, tmp_path, recipe):
     model = {
         "architecture": "two-tower",
         "preset": "tiny",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.model import load_checkpoint
-from spatialformer_core.trainer import Background, TrainRecipe, fit
+from spatialformer_core.trainer import Background, fit
 from spatialformer_core.trainer.niche import expression_levels
 from spatialformer_core.trainer.sampling import Distances, even_weights, pairs_among
 
@@ -19,33 +20,21 @@ CLEAN = {"mask_fraction": 0, "cooccurrence": False, "niche": {"components": 2}}
 ALONE = {"dropout": 0.0, "expression_width": 8, "blocks_trained": False}
 
 
-def recipe(**changes) -> TrainRecipe:
-    values = {
-        "name": "toy",
-        "corpus": "toy",
-        "model": {"architecture": "two-tower", "preset": "tiny", "changes": ALONE},
-        "objectives": CLEAN,
-        "steps": 5,
-        "seeds_per_step": 16,
-        "evaluations": 1,
-        "validation_queries": 30,
-        "learning_rate": 0.01,
-        "threads": 1,
-        "tensorboard": False,
-    }
-    return TrainRecipe.model_validate({**values, **changes})
+@pytest.fixture(scope="module")
+def recipe(toy_recipe):
+    model = {"architecture": "two-tower", "preset": "tiny", "changes": ALONE}
+    return partial(toy_recipe, model=model, objectives=CLEAN, steps=5)
 
 
-def beside(changes, **more) -> TrainRecipe:
-    model = {"architecture": "two-tower", "preset": "tiny", "changes": changes}
-    return recipe(model=model, continue_from="first", **more)
+@pytest.fixture(scope="module")
+def beside(recipe):
+    """Return the maker of a run that continues ``first``."""
 
+    def make(changes, **more):
+        model = {"architecture": "two-tower", "preset": "tiny", "changes": changes}
+        return recipe(model=model, continue_from="first", **more)
 
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+    return make
 
 
 def test_the_scale_is_one_over_the_spread_of_the_training_cells(corpus):
@@ -65,7 +54,7 @@ def test_the_scale_is_one_over_the_spread_of_the_training_cells(corpus):
     assert 0 < seen.sum() < len(seen)
 
 
-def test_two_stages(corpus, tmp_path):
+def test_two_stages(corpus, tmp_path, recipe, beside):
     first = load_checkpoint(fit(recipe(), corpus, tmp_path / "first", REAL))
     assert not first.config.blocks_trained
     assert not first.config.token_trained
@@ -90,7 +79,7 @@ def test_two_stages(corpus, tmp_path):
     assert "expression.scale" not in moved
 
 
-def test_branches_beside_blocks_that_were_trained_before(corpus, tmp_path):
+def test_branches_beside_blocks_that_were_trained_before(corpus, tmp_path, recipe, beside):
     """Blocks keep what they and their heads learnt; the paths learn beside them, then all do."""
     plain = {"architecture": "two-tower", "preset": "tiny", "changes": {"dropout": 0.0}}
     blocks = load_checkpoint(fit(recipe(model=plain), corpus, tmp_path / "blocks", REAL))
@@ -113,7 +102,7 @@ def test_branches_beside_blocks_that_were_trained_before(corpus, tmp_path):
         assert any(not torch.equal(joined[k], new[k]) for k in new if k.startswith(part)), part
 
 
-def test_the_first_stage_leaves_the_blocks_as_they_came(corpus, tmp_path):
+def test_the_first_stage_leaves_the_blocks_as_they_came(corpus, tmp_path, recipe):
     one = load_checkpoint(fit(recipe(steps=1), corpus, tmp_path / "one", REAL))
     five = load_checkpoint(fit(recipe(), corpus, tmp_path / "five", REAL))
     old, new = one.model.state_dict(), five.model.state_dict()
@@ -123,7 +112,7 @@ def test_the_first_stage_leaves_the_blocks_as_they_came(corpus, tmp_path):
     assert not torch.equal(old["expression.token.weight"], new["expression.token.weight"])
 
 
-def test_a_stopped_first_stage_ends_with_the_same_bits(corpus, tmp_path):
+def test_a_stopped_first_stage_ends_with_the_same_bits(corpus, tmp_path, recipe):
     whole = load_checkpoint(fit(recipe(), corpus, tmp_path / "whole", REAL))
     asked = iter([False] * 2)
     with pytest.raises(Cancelled):
@@ -131,12 +120,12 @@ def test_a_stopped_first_stage_ends_with_the_same_bits(corpus, tmp_path):
     assert load_checkpoint(fit(recipe(), corpus, tmp_path / "cut", REAL)).id == whole.id
 
 
-def test_genes_cannot_be_asked_of_blocks_that_are_not_trained(corpus, tmp_path):
+def test_genes_cannot_be_asked_of_blocks_that_are_not_trained(corpus, tmp_path, recipe):
     with pytest.raises(SpatialFormerError, match="blocks_trained"):
         fit(recipe(objectives={"cooccurrence": False}), corpus, tmp_path / "x", REAL)
 
 
-def test_a_continued_run_keeps_its_shapes(corpus, tmp_path):
+def test_a_continued_run_keeps_its_shapes(corpus, tmp_path, recipe, beside):
     first = load_checkpoint(fit(recipe(steps=1), corpus, tmp_path / "first", REAL))
     told = Background(simulated=False, start=first)
     with pytest.raises(SpatialFormerError, match="cannot change expression_width"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,28 +11,16 @@ import torch
 
 from spatialformer_core.errors import Cancelled, SpatialFormerError
 from spatialformer_core.model import build, load_checkpoint
-from spatialformer_core.trainer import Background, TrainRecipe, fit
+from spatialformer_core.trainer import Background, fit
 from spatialformer_core.trainer.losses import StepModule
 from spatialformer_core.trainer.optimiser import adamw, rate
 from spatialformer_core.trainer.warm import warm_start
 from spatialformer_core.vocabulary import Vocabulary
 
 
-def recipe(architecture: str = "two-tower", **changes) -> TrainRecipe:
-    values = {
-        "name": "toy",
-        "corpus": "toy",
-        "model": {"architecture": architecture, "preset": "tiny", "changes": {"dropout": 0.0}},
-        "objectives": {"niche": {"components": 2}},
-        "steps": 40,
-        "seeds_per_step": 16,
-        "evaluations": 3,
-        "validation_queries": 60,
-        "learning_rate": 0.01,
-        "threads": 1,
-        "tensorboard": False,
-    }
-    return TrainRecipe.model_validate({**values, **changes})
+@pytest.fixture(scope="module")
+def recipe(toy_recipe):
+    return partial(toy_recipe, steps=40, evaluations=3, validation_queries=60)
 
 
 REAL = Background(simulated=False)
@@ -42,14 +31,7 @@ def log_of(checkpoint):
     return list(csv.DictReader(text.splitlines()))
 
 
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def test_two_towers_learn_who_is_next_to_whom(corpus, tmp_path):
+def test_two_towers_learn_who_is_next_to_whom(corpus, tmp_path, recipe):
     seen = []
     out = fit(
         recipe(),
@@ -76,7 +58,7 @@ def test_two_towers_learn_who_is_next_to_whom(corpus, tmp_path):
     assert "min left" in seen[-1][1]
 
 
-def test_the_cross_encoder_trains_and_its_pair_loss_falls(corpus, tmp_path):
+def test_the_cross_encoder_trains_and_its_pair_loss_falls(corpus, tmp_path, recipe):
     out = fit(
         recipe("cross-encoder", steps=30, seeds_per_step=8, validation_queries=30),
         corpus,
@@ -89,7 +71,7 @@ def test_the_cross_encoder_trains_and_its_pair_loss_falls(corpus, tmp_path):
     assert load_checkpoint(out).config.architecture == "cross-encoder"
 
 
-def test_the_same_recipe_gives_the_same_weights(corpus, tmp_path):
+def test_the_same_recipe_gives_the_same_weights(corpus, tmp_path, recipe):
     small = recipe(steps=4, evaluations=1, validation_queries=20)
     before = torch.random.get_rng_state()
     one = load_checkpoint(fit(small, corpus, tmp_path / "one", REAL))
@@ -99,7 +81,7 @@ def test_the_same_recipe_gives_the_same_weights(corpus, tmp_path):
     assert one.id == two.id
 
 
-def test_objectives_can_be_switched_off(corpus, tmp_path):
+def test_objectives_can_be_switched_off(corpus, tmp_path, recipe):
     plain = recipe(
         steps=2,
         evaluations=1,
@@ -111,14 +93,14 @@ def test_objectives_can_be_switched_off(corpus, tmp_path):
     assert [name for name in rows[0] if name.startswith("loss")] == ["loss_pair"]
 
 
-def test_cancel_leaves_no_checkpoint(corpus, tmp_path):
+def test_cancel_leaves_no_checkpoint(corpus, tmp_path, recipe):
     calls = iter([False, False, True])
     with pytest.raises(Cancelled):
         fit(recipe(), corpus, tmp_path / "toy", REAL, cancel=lambda: next(calls))
     assert not (tmp_path / "toy").exists()
 
 
-def test_a_gradient_that_is_not_finite_stops_with_the_cells(corpus, tmp_path, monkeypatch):
+def test_a_gradient_that_is_not_finite_stops_with_the_cells(corpus, tmp_path, monkeypatch, recipe):
     sound = StepModule._losses
 
     def broken(module, batch):
@@ -131,7 +113,7 @@ def test_a_gradient_that_is_not_finite_stops_with_the_cells(corpus, tmp_path, mo
     assert not (tmp_path / "toy").exists()
 
 
-def test_an_existing_checkpoint_is_kept(corpus, tmp_path):
+def test_an_existing_checkpoint_is_kept(corpus, tmp_path, recipe):
     (tmp_path / "toy").mkdir()
     with pytest.raises(SpatialFormerError, match="exists already"):
         fit(recipe(), corpus, tmp_path / "toy", REAL)
@@ -145,12 +127,12 @@ def test_an_existing_checkpoint_is_kept(corpus, tmp_path):
         ({"learning_rat": 1.0}, "learning_rat"),
     ],
 )
-def test_a_recipe_that_makes_no_sense_is_refused(change, word):
+def test_a_recipe_that_makes_no_sense_is_refused(change, word, recipe):
     with pytest.raises(ValueError, match=word):
         recipe(**change)
 
 
-def test_learning_rate_warms_up_and_falls_as_a_cosine():
+def test_learning_rate_warms_up_and_falls_as_a_cosine(recipe):
     warm = recipe(learning_rate=1.0, warmup_share=0.1)
     assert rate(warm, 0.0) == pytest.approx(0.01)
     assert rate(warm, 0.05) == pytest.approx(0.51)
@@ -161,7 +143,7 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine():
     assert decays == [0.05, 0.0]
 
 
-def test_a_cross_encoder_begins_with_the_blocks_of_two_towers(corpus, tmp_path):
+def test_a_cross_encoder_begins_with_the_blocks_of_two_towers(corpus, tmp_path, recipe):
     short = {"steps": 2, "evaluations": 1, "validation_queries": 20}
     towers = load_checkpoint(
         fit(recipe(**short), corpus, tmp_path / "towers", Background(simulated=True))
@@ -181,7 +163,7 @@ def test_a_cross_encoder_begins_with_the_blocks_of_two_towers(corpus, tmp_path):
     assert told["simulated"] is True
 
 
-def test_a_warm_start_that_does_not_fit_is_refused(corpus, tmp_path):
+def test_a_warm_start_that_does_not_fit_is_refused(corpus, tmp_path, recipe):
     short = {"steps": 1, "evaluations": 1, "validation_queries": 20}
     towers = load_checkpoint(fit(recipe(**short), corpus, tmp_path / "towers", REAL))
     # Other heads have the same shapes and would silently be another function.

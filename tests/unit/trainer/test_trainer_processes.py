@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,28 +27,9 @@ REAL = Background(simulated=True)
 WORKER = Path(__file__).with_name("two_processes.py")
 
 
-def recipe(architecture: str = "two-tower", **changes) -> TrainRecipe:
-    values = {
-        "name": "toy",
-        "corpus": "toy",
-        "model": {"architecture": architecture, "preset": "tiny", "changes": {"dropout": 0.1}},
-        "objectives": {"niche": {"components": 2}},
-        "steps": 8,
-        "seeds_per_step": 8,
-        "evaluations": 2,
-        "validation_queries": 30,
-        "learning_rate": 0.01,
-        "threads": 1,
-        "tensorboard": False,
-    }
-    return TrainRecipe.model_validate({**values, **changes})
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(scope="module")
+def recipe(toy_recipe):
+    return partial(toy_recipe, dropout=0.1, steps=8, seeds_per_step=8, evaluations=2)
 
 
 def stop_after(n: int):
@@ -57,7 +39,7 @@ def stop_after(n: int):
 
 
 @pytest.mark.parametrize("architecture", ["two-tower", "cross-encoder"])
-def test_a_run_stopped_at_any_step_ends_with_the_same_bits(corpus, tmp_path, architecture):
+def test_a_run_stopped_at_any_step_ends_with_the_same_bits(corpus, tmp_path, architecture, recipe):
     whole = load_checkpoint(fit(recipe(architecture), corpus, tmp_path / "whole", REAL))
     for step in (1, 4, 7):
         out = tmp_path / f"cut{step}"
@@ -79,7 +61,7 @@ def start(settings: TrainRecipe, corpus, out: Path, launcher=(sys.executable,), 
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_killed_process_resumes_to_the_same_bits(corpus, tmp_path):
+def test_a_killed_process_resumes_to_the_same_bits(corpus, tmp_path, recipe):
     settings = recipe(steps=40, save_every=1, evaluations=1)
     out, states = tmp_path / "killed", tmp_path / "killed.run"
     child = start(settings, corpus, out)
@@ -95,7 +77,7 @@ def test_a_killed_process_resumes_to_the_same_bits(corpus, tmp_path):
     assert load_checkpoint(resumed).id == load_checkpoint(whole).id
 
 
-def test_only_three_states_are_kept_and_a_damaged_one_is_passed_over(corpus, tmp_path):
+def test_only_three_states_are_kept_and_a_damaged_one_is_passed_over(corpus, tmp_path, recipe):
     settings = recipe(save_every=1)
     with pytest.raises(Cancelled):
         fit(settings, corpus, tmp_path / "x", REAL, cancel=stop_after(6))
@@ -119,7 +101,7 @@ def free_port() -> str:
 @pytest.mark.parametrize(
     "architecture", ["two-tower", pytest.param("cross-encoder", marks=pytest.mark.slow)]
 )
-def test_two_processes_give_what_one_gives(corpus, tmp_path, architecture):
+def test_two_processes_give_what_one_gives(corpus, tmp_path, architecture, recipe):
     settings = recipe(
         architecture,
         # Dropout differs by process on purpose; double precision shows that nothing else does.
@@ -161,7 +143,7 @@ def test_two_processes_give_what_one_gives(corpus, tmp_path, architecture):
     assert told["pairs_seen"] == load_checkpoint(one).provenance["pairs_seen"]
 
 
-def test_parts_that_cannot_be_shared_are_refused(monkeypatch):
+def test_parts_that_cannot_be_shared_are_refused(monkeypatch, recipe):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SpatialFormerError, match="2 processes cannot share 3 parts"):
         Engine(recipe(parts_per_step=3, seeds_per_step=9))
@@ -171,13 +153,13 @@ def test_parts_that_cannot_be_shared_are_refused(monkeypatch):
             Engine(recipe(device="cuda"))
 
 
-def test_a_run_that_does_not_improve_stops_early(corpus, tmp_path):
+def test_a_run_that_does_not_improve_stops_early(corpus, tmp_path, recipe):
     still = recipe(learning_rate=1e-12, steps=40, evaluations=20, patience=2)
     told = load_checkpoint(fit(still, corpus, tmp_path / "x", REAL)).provenance
     assert told["steps"] < 40
 
 
-def test_half_precision_trains_and_keeps_full_weights(corpus, tmp_path):
+def test_half_precision_trains_and_keeps_full_weights(corpus, tmp_path, recipe):
     out = fit(recipe(precision="bf16-mixed"), corpus, tmp_path / "x", REAL)
     weights = safetensors.torch.load_file(out / "weights.safetensors")
     assert {v.dtype for v in weights.values() if v.is_floating_point()} == {torch.float32}
@@ -185,7 +167,7 @@ def test_half_precision_trains_and_keeps_full_weights(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["two-tower", "cross-encoder"])
-def test_single_cells_are_trained_without_pairs(corpus, tmp_path, architecture):
+def test_single_cells_are_trained_without_pairs(corpus, tmp_path, architecture, recipe):
     alone = recipe(architecture, objectives={"pair": False, "niche": {"weight": 0}}, steps=20)
     told = load_checkpoint(fit(alone, corpus, tmp_path / "x", REAL)).provenance
     assert set(told["metrics"]) == {"validation_loss_masked_tokens", "validation_loss_cooccurrence"}
@@ -195,7 +177,7 @@ def test_single_cells_are_trained_without_pairs(corpus, tmp_path, architecture):
     assert "loss_pair" not in rows[0]
 
 
-def test_tensorboard_files_are_written(corpus, tmp_path):
+def test_tensorboard_files_are_written(corpus, tmp_path, recipe):
     settings = recipe(tensorboard=True, steps=2, evaluations=1, save_every=1)
     with pytest.raises(Cancelled):
         fit(settings, corpus, tmp_path / "x", REAL, cancel=stop_after(1))
