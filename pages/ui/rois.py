@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -11,7 +12,7 @@ from shapely import Polygon
 from pages.ui import downloads, place_image, roi_tools
 from pages.ui.session import errors_shown, owner, region_owner, remember, rerun, services
 from pages.ui.text import plural
-from pages.ui.tissue_view import SET, VIEWER, colour_of, is_waited_for
+from pages.ui.tissue_view import SET, VIEWER, colour_of, free_colour, is_waited_for
 from pages.ui.viewer import drawn_from, drawn_polygon, forget_drawing
 from spatialformer_core.service.roi_tools import export_csv, sets_of
 
@@ -25,11 +26,13 @@ DRAWN = "(drawn)"
 WHOLE = "(slide)"
 
 
-def _feature(slide_id: str, ring: Sequence[Sequence[float]], name: str) -> str:
+def _feature(
+    slide_id: str, ring: Sequence[Sequence[float]], name: str, colour: str | None = None
+) -> str:
     closed = [list(point) for point in (*ring, ring[0])]
     feature: dict[str, Any] = {
         "type": "Feature",
-        "properties": {"name": name, "slide_id": slide_id, "unit": name},
+        "properties": {"name": name, "slide_id": slide_id, "unit": name, "color": colour},
         "geometry": {"type": "Polygon", "coordinates": [closed]},
     }
     return json.dumps(feature)
@@ -70,7 +73,9 @@ def show_drawn(slide_id: str) -> None:
 
 def _save(slide_id: str, ring: Sequence[Sequence[float]], name: str) -> None:
     with errors_shown():
-        roi = services().save_roi(slide_id, _feature(slide_id, ring, name), name, owner())
+        colour = free_colour(services().rois(slide_id, owner()))
+        drawn = _feature(slide_id, ring, name, colour)
+        roi = services().save_roi(slide_id, drawn, name, owner())
         _choose(slide_id, roi.roi_id)
         remember(f"Region {name} is saved.")
         forget_drawing(VIEWER, slide_id)
@@ -84,6 +89,11 @@ def _reshape(slide_id: str, ring: Sequence[Sequence[float]], roi: Roi) -> None:
         remember(f"Region {roi.name} has its new outline.")
         forget_drawing(VIEWER, slide_id)
         rerun()
+
+
+def _free_name(rois: Sequence[Roi]) -> str:
+    taken = {roi.name for roi in rois}
+    return next(name for i in count(1) if (name := f"Region {i}") not in taken)
 
 
 def _save_drawn(meta: SlideMeta, rois: Sequence[Roi]) -> None:
@@ -102,7 +112,7 @@ def _save_drawn(meta: SlideMeta, rois: Sequence[Roi]) -> None:
     with st.form(f"save-{meta.slide_id}", border=True):
         name = st.text_input(
             "Name of the drawn region",
-            value=f"Region {len(rois) + 1}",
+            value=_free_name(rois),
             max_chars=64,
             help="Each region is one replicate unit of a screen, so give each its own name.",
         )

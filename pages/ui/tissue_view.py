@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -41,18 +42,33 @@ def choose_genes(meta: SlideMeta) -> list[str]:
     )
 
 
+def _colours(own: Sequence[str | None]) -> list[str]:
+    """Return the colours of regions; those without one take the palette's in turn.
+
+    The others do not count: a region saved with a colour changes nobody else's.
+    """
+    palette = cycle(PALETTE)
+    return [colour or next(palette) for colour in own]
+
+
 def colour_of(rois: Sequence[Roi], roi: Roi) -> str:
     """Return the colour that a region is drawn in."""
-    return roi.color or PALETTE[rois.index(roi) % len(PALETTE)]
+    return _colours([r.color for r in rois])[rois.index(roi)]
+
+
+def free_colour(rois: Sequence[Roi]) -> str:
+    """Return a colour for one region more: the palette's that was taken least."""
+    return min(PALETTE, key=_colours([r.color for r in rois]).count)
 
 
 def features(slide_id: str, selected: str | None) -> list[dict[str, Any]]:
     """Return the slide's regions as the viewer draws them, each with a colour of its own."""
     collection = json.loads(services().export_rois(slide_id, owner()))
     found: list[dict[str, Any]] = collection["features"]
-    for i, feature in enumerate(found):
+    colours = _colours([feature["properties"].get("color") for feature in found])
+    for feature, colour in zip(found, colours, strict=True):
         properties = feature["properties"]
-        properties["color"] = properties.get("color") or PALETTE[i % len(PALETTE)]
+        properties["color"] = colour
         properties["selected"] = selected in {
             feature.get("id", properties.get("id")),
             f"{SET}{properties.get('group')}",

@@ -143,6 +143,22 @@ def test_a_lasso_is_answered_by_one_run_of_the_page(services, root, monkeypatch)
     assert {m.label: m.value for m in at.metric}["cells"] == "36"
 
 
+def test_a_new_region_changes_nobodys_colour(services, root):
+    def colours():
+        shown = [feature["properties"] for feature in tissue_view.features("small", None)]
+        return {properties["name"]: properties["color"] for properties in shown}
+
+    before = colours()
+    assert len(set(before.values())) == 3
+    at = open_tissue(root)
+    at.text_input(key="numbers-name-small").set_value("a first")
+    press(at, "Save rectangle")
+    after = colours()
+    assert next(iter(after)) == "a first"
+    assert {name: after[name] for name in before} == before
+    assert after["a first"] not in before.values()
+
+
 def test_two_regions_beside_each_other_without_a_p_value(services, root):
     at = open_tissue(root)
     run(at.selectbox(key="side-a-small").set_value("one"))

@@ -63,9 +63,11 @@ export class Tools {
       this.status.say('This slide has no image to place.');
       return;
     }
+    const { aligning } = this;
     this.tools.use(name);
     this.keypoints.use(name === 'place');
     if (name === 'place' && !this.settings.showImage) this.choose({ showImage: true });
+    else if (this.aligning !== aligning) this.redraw();
     if (name === 'pan') this.card.close();
     const editing = name === 'edit';
     if (editing && !this.draft) this.drafts.of = this.regions.list.find((region) => region.selected).id;

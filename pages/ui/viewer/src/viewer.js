@@ -277,13 +277,20 @@ export class Viewer extends Inspect {
     const image = this.image();
     transcripts.choose(this.data.genes);
     transcripts.follow({ zoom: this.camera.state.zoom, window: stage.window(...this.size) }, settings);
-    stage.draw({ net, info, settings, image, transcripts: transcripts.layers(settings, this.dark), dimmed: transcripts.mode === 'density' || transcripts.mode === 'many', dark: this.dark, parts: this.check.layers });
+    // Image and cells are compared: a density map over both would hide them.
+    const shown = this.aligning ? [] : transcripts.layers(settings, this.dark);
+    stage.draw({ net, info, settings, image, transcripts: shown, dimmed: shown.length > 0 && transcripts.mode !== 'molecules', dark: this.dark, parts: this.check.layers });
     this.showPanel();
     this.box.dataset.transcripts = transcripts.mode;
     this.status.zoom(this.camera.state.zoom);
     this.minimap.on = settings.minimap;
     this.minimap.follow(stage.window(...this.size));
     this.toolbar.buttons.get('map').setAttribute('aria-pressed', String(settings.minimap));
+  }
+
+  /** True while the image is checked against the cells, or placed anew. */
+  get aligning() {
+    return this.check.mode !== 'off' || this.tools.tool === 'place';
   }
 
   showPanel() {
