@@ -63,7 +63,7 @@ export class Regions {
     this.shapes.replaceChildren();
     this.labels.replaceChildren();
     if (this.visible) this.list.forEach((region) => this.addRegion(region));
-    if (this.draft) this.shapes.append(create('path', { class: 'draft', d: ringPath(this.draft), 'vector-effect': 'non-scaling-stroke' }));
+    if (this.draft) ['draft halo', 'draft'].forEach((cls) => this.shapes.append(create('path', { class: cls, d: ringPath(this.draft), 'vector-effect': 'non-scaling-stroke' })));
   }
 
   addRegion(region) {

@@ -137,6 +137,7 @@ path.region.selected.halo { fill: none; stroke: #fff; stroke-width: 6.5px; }
 text.region { fill: color-mix(in srgb, var(--region) 30%, var(--ink)); stroke: var(--bg); stroke-width: 4px; stroke-linejoin: round; paint-order: stroke; font: 600 13px var(--st-font, system-ui, sans-serif); }
 text.region.selected { fill: var(--ink); }
 .draft, .sketch { fill: color-mix(in srgb, var(--accent) 16%, transparent); stroke: var(--accent); stroke-width: 2px; stroke-dasharray: 6 4; stroke-linejoin: round; }
+.draft.halo { fill: none; stroke: rgb(255 255 255 / .8); stroke-width: 5px; stroke-dasharray: none; }
 .corner.chosen { fill: var(--accent) !important; }
 .corner { fill: var(--bg); stroke: var(--accent); stroke-width: 2px; }
 @media (prefers-reduced-motion: reduce) { .progress::after { animation-duration: 4s; } .tool::after { transition: none; } }
