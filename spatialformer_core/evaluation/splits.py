@@ -32,7 +32,7 @@ Layout = list[tuple[int, Rectangle]]
 
 
 class SplitRecipe(FrozenModel):
-    """Everything that `block_split` needs beside the coordinates; stored with a checkpoint.
+    """Everything that `split_by_recipe` needs beside the coordinates; stored with a checkpoint.
 
     Attributes
     ----------
@@ -54,14 +54,8 @@ class SplitRecipe(FrozenModel):
     seed: int = 0
 
 
-def block_split(
-    xy_um: NDArray[np.floating],
-    *,
-    block_um: float = 300.0,
-    gap_um: float = 150.0,
-    fractions: tuple[float, float, float] = (0.75, 0.10, 0.15),
-    patches: int = 4,
-    seed: int = 0,
+def split_by_recipe(
+    xy_um: NDArray[np.floating], recipe: SplitRecipe | dict[str, Any]
 ) -> SplitCodes:
     """Split the cells of one slide into spatial blocks.
 
@@ -73,8 +67,8 @@ def block_split(
     ----------
     xy_um
         Centroids in micrometres, shape ``(n, 2)``.
-    block_um, gap_um, fractions, patches, seed
-        See `SplitRecipe`.
+    recipe
+        The recipe, or as it is stored (a checkpoint's provenance holds one).
 
     Returns
     -------
@@ -87,24 +81,6 @@ def block_split(
     SpatialFormerError
         If the tissue is too small for the wanted blocks and gaps.
     """
-    recipe = validate(
-        SplitRecipe,
-        {
-            "block_um": block_um,
-            "gap_um": gap_um,
-            "fractions": fractions,
-            "patches": patches,
-            "seed": seed,
-        },
-        "block split",
-    )
-    return split_by_recipe(xy_um, recipe)
-
-
-def split_by_recipe(
-    xy_um: NDArray[np.floating], recipe: SplitRecipe | dict[str, Any]
-) -> SplitCodes:
-    """Return `block_split` for a stored recipe (a checkpoint's provenance holds one)."""
     if not isinstance(recipe, SplitRecipe):
         recipe = validate(SplitRecipe, recipe, "split recipe")
     xy = np.asarray(xy_um, np.float64)
