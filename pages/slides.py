@@ -68,10 +68,12 @@ def main() -> None:
     with errors_shown():
         slides = services().slides()
         register.show_when_read(slides)
-        for kind in KINDS:
-            progress.active_jobs(kind, title)
-            progress.last_failure(kind, title)
-        spillover_view.jobs()
+        # Apart: a list of jobs that cannot be read hides no slide.
+        with errors_shown():
+            for kind in KINDS:
+                progress.active_jobs(kind, title)
+                progress.last_failure(kind, title)
+            spillover_view.jobs()
         if not slides:
             cards.empty(
                 "No slide yet",

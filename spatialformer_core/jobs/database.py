@@ -11,7 +11,12 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from spatialformer_core.errors import SpatialFormerError
+
 _BUSY_S = 30.0
+_DISK = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+"""Beginnings of the names of SQLite's errors that whoever runs the app can do something about."""
 
 _SCHEMA = """
 create table if not exists job (
@@ -40,13 +45,23 @@ class Database:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection in autocommit mode and close it at the end."""
-        connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
-        connection.row_factory = sqlite3.Row
+        """Open a connection in autocommit mode and close it at the end.
+
+        Raises
+        ------
+        SpatialFormerError
+            If the disk is full or cannot be written, or the file is damaged.
+        """
         try:
-            yield connection
-        finally:
-            connection.close()
+            connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+            connection.row_factory = sqlite3.Row
+            with contextlib.closing(connection):
+                yield connection
+        except sqlite3.Error as error:
+            explained = _explained(error, self.path)
+            if explained is None:
+                raise
+            raise explained from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -56,6 +71,28 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                connection.execute("rollback")
+                # A full disk has ended the transaction already.
+                if connection.in_transaction:
+                    connection.execute("rollback")
                 raise
             connection.execute("commit")
+
+
+def _explained(error: sqlite3.Error, path: Path) -> SpatialFormerError | None:
+    """Return what whoever runs the app can do about an error; None for a fault of ours."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(_DISK):
+        return SpatialFormerError(
+            f"The list of jobs cannot be written: {error}.",
+            where=path.name,
+            fix="Free space on the disk of the home folder, and see that it can be written. "
+            "Slides and results are untouched.",
+        )
+    if name.startswith(_DAMAGED):
+        return SpatialFormerError(
+            f"The list of jobs is damaged: {error}.",
+            where=path.name,
+            fix="Move this file of the home folder away and start the app again; slides and the "
+            "folders of results stay.",
+        )
+    return None

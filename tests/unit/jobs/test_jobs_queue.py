@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -151,3 +153,32 @@ def test_importing_jobs_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def no_space():
+    """Let files grow to 64 kB and no further, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_a_sentence_and_loses_nothing(queue, no_space):
+    first = queue.submit("count", {}, "ann")
+    with pytest.raises(SpatialFormerError, match="list of jobs cannot be written") as caught:
+        for _ in range(MAX_QUEUED_PER_OWNER):
+            queue.submit("count", {"text": "x" * 20_000}, "bob")
+    assert "Free space" in str(caught.value)
+    assert queue.get(first).status == "queued"
+
+
+def test_a_damaged_list_of_jobs_is_a_sentence(queue):
+    queue.database.path.write_bytes(b"no database" * 1000)
+    with pytest.raises(SpatialFormerError, match=r"damaged.*jobs\.sqlite.*Move this file"):
+        queue.list(None)
+
+
+def test_a_fault_of_ours_stays_one(queue):
+    with pytest.raises(sqlite3.OperationalError), queue.database.connection() as connection:
+        connection.execute("select nothing from nowhere")
