@@ -13,6 +13,11 @@ from pages.ui import webgl
 
 KEPT, FAILED, NEUTRAL = "#0E9488", "#C3CDD2", "#8A99A3"
 UP, DOWN = "#C2571A", "#2F6DB5"
+DIVERGING = [[0.0, DOWN], [0.5, "#DDE3E6"], [1.0, UP]]
+LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
+NAMED = 8
+"""Points of a volcano that are named at most."""
+
 _ROW_PX, _HEAD_PX = 23, 64
 
 
@@ -37,11 +42,18 @@ def _without_webgl(figure: go.Figure) -> go.Figure:
     return go.Figure(spec)
 
 
+def layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
+    """Give a figure its height in pixels and the margins of all; return it."""
+    margin = {"l": 8, "r": 16, "t": 34, "b": 48}
+    figure.update_layout(height=height, margin=margin, hovermode="closest", **more)
+    return figure
+
+
 def _rows(figure: go.Figure, n_rows: int, x_title: str) -> go.Figure:
     figure.update_layout(
         height=_HEAD_PX + 34 + _ROW_PX * max(n_rows, 3),
         margin={"l": 8, "r": 16, "t": 34, "b": 44},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+        legend={**LEGEND, "traceorder": "normal"},
         xaxis={"title": {"text": x_title, "standoff": 8}, "zeroline": False},
         yaxis={
             # Clusters are called 0, 1, ...: as numbers, other names among them would be left out.
@@ -126,24 +138,30 @@ def _scatter(figure: go.Figure, rows: pd.DataFrame, x: str, y: str, style: dict[
     )
 
 
-def _label_top(figure: go.Figure, table: pd.DataFrame, strongest: pd.Index, y: str) -> None:
-    """Name the strongest points, but none whose name would lie over another's."""
-    x, rows = "d_diff", table.loc[strongest]
-    width, height = (float(np.ptp(table[c])) or 1.0 if len(table) else 1.0 for c in (x, y))
+def name_points(figure: go.Figure, points: pd.DataFrame, extent: tuple[float, float]) -> None:
+    """Write names above points, but none whose name would lie over one before it.
+
+    Parameters
+    ----------
+    points
+        Columns ``x y name``, the most important first.
+    extent
+        Of the axes, in their units.
+    """
+    width, height = (size or 1.0 for size in extent)
     placed: list[tuple[float, float]] = []
-    for row in rows.itertuples(index=False):
-        here = (float(getattr(row, x)) / width, float(getattr(row, y)) / height)
+    for x, y, name in points[["x", "y", "name"]].itertuples(index=False):
+        here = (float(x) / width, float(y) / height)
         if any(abs(here[0] - a) < 0.3 and abs(here[1] - b) < 0.06 for a, b in placed):
             continue
         placed.append(here)
-        figure.add_annotation(
-            x=getattr(row, x),
-            y=getattr(row, y),
-            text=f"{row.gene_left} – {row.gene_right}",
-            showarrow=False,
-            yshift=10,
-            font={"size": 11},
-        )
+        font = {"size": 11}
+        figure.add_annotation(x=x, y=y, text=name, showarrow=False, yshift=10, font=font)
+
+
+def spread(values: pd.Series) -> float:
+    """Return how far values reach, 0 without any."""
+    return float(np.ptp(values)) if len(values) else 0.0
 
 
 def effects(table: pd.DataFrame, y: str, y_label: str, highlight: pd.Series) -> go.Figure:
@@ -171,17 +189,16 @@ def effects(table: pd.DataFrame, y: str, y_label: str, highlight: pd.Series) -> 
         if len(rows):
             style = {"name": name, "color": colour, "size": size, "opacity": opacity}
             _scatter(figure, rows, "d_diff", y, {**style, "y_label": y_label})
-    _label_top(figure, table, chosen["d_diff"].abs().nlargest(8).index, y)
+    named = chosen.loc[chosen["d_diff"].abs().nlargest(NAMED).index]
+    labels = named["gene_left"] + " – " + named["gene_right"]
+    points = pd.DataFrame({"x": named["d_diff"], "y": named[y], "name": labels})
+    name_points(figure, points, (spread(table["d_diff"]), spread(table[y])))
     figure.add_vline(x=0, line={"width": 1, "dash": "dot", "color": NEUTRAL})
-    figure.update_layout(
-        height=440,
-        margin={"l": 8, "r": 16, "t": 34, "b": 48},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-        xaxis={
-            "title": {"text": "effect, near minus far (change of the contact logit)"},
-            "exponentformat": "power",
-        },
+    title = "effect, near minus far (change of the contact logit)"
+    return layout(
+        figure,
+        440,
+        legend=LEGEND,
+        xaxis={"title": {"text": title}, "exponentformat": "power"},
         yaxis={"title": {"text": y_label}, "exponentformat": "power"},
-        hovermode="closest",
     )
-    return figure

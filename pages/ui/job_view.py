@@ -52,7 +52,7 @@ def table(jobs: Sequence[Job]) -> pd.DataFrame:
             "jobs_ahead": services().position(job.id) if job.status == "queued" else None,
             "created": moment(job.created),
             "ran_s": round(job.ended - job.started, 1) if job.ended and job.started else None,
-            "message": job.error or job.message,
+            "message": job.error or job.message or None,
             "id": job.id,
         }
         for job in jobs

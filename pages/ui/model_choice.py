@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from pages.ui import choices
 from pages.ui.session import services
 from spatialformer_core.service.colocalise_estimate import MIN_COVERAGE
 
@@ -27,7 +29,8 @@ class ModelChoice:
         return self.info.architecture != "two-tower"
 
 
-def _label(info: CheckpointInfo) -> str:
+def label(info: CheckpointInfo) -> str:
+    """Return what a checkpoint is called in a choice."""
     origin = " · simulated tissue" if info.simulated else ""
     return f"{info.name} ({info.architecture}, {info.preset}{origin})"
 
@@ -52,6 +55,17 @@ def _rank(info: CheckpointInfo, slide_id: str | None, *, is_simulated: bool) -> 
     )
 
 
+def pick(models: Sequence[CheckpointInfo], key: str, explanation: str) -> CheckpointInfo:
+    """Draw a choice of models, the first at first, with the card of the one that is chosen."""
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    by_id = {info.id: info for info in models}
+    names = {info.id: label(info) for info in models}
+    info = by_id[choices.one_of(left, "Model (checkpoint)", names, key=key, help=explanation)]
+    with right.popover("Card", icon=":material/description:", width="stretch"):
+        st.markdown(info.card or "This checkpoint has no card.")
+    return info
+
+
 def choose(key: str, slide_id: str | None, *, is_simulated: bool) -> ModelChoice | None:
     """Draw the choice of a model; None where there is none, or none that is accepted yet.
 
@@ -69,18 +83,12 @@ def choose(key: str, slide_id: str | None, *, is_simulated: bool) -> ModelChoice
         st.warning("No checkpoint is here. Train one, or put its folder into `checkpoints/`.")
         return None
     order = sorted(models, key=lambda i: _rank(models[i], slide_id, is_simulated=is_simulated))
-    left, right = st.columns([5, 1], vertical_alignment="bottom")
-    chosen = left.selectbox(
-        "Model (checkpoint)",
-        order,
-        format_func=lambda i: _label(models[i]),
-        key=f"{key}-checkpoint-{slide_id}",
-        help="The network that reads the cells' genes. Two towers are fast; a cross-encoder reads "
+    info = pick(
+        [models[name] for name in order],
+        f"{key}-checkpoint-{slide_id}",
+        "The network that reads the cells' genes. Two towers are fast; a cross-encoder reads "
         "both cells of each pair together and takes about a thousand times longer per pair.",
     )
-    info = models[chosen]
-    with right.popover("Card", icon=":material/description:", width="stretch"):
-        st.markdown(info.card or "This checkpoint has no card.")
     if not info.simulated or is_simulated:
         return ModelChoice(info, allow_simulated=False)
     st.warning(
@@ -88,5 +96,5 @@ def choose(key: str, slide_id: str | None, *, is_simulated: bool) -> ModelChoice
         "nothing biological, so it is refused unless you insist; every output is then marked.",
         icon=":material/warning:",
     )
-    allowed = st.checkbox("Use it all the same", key=f"{key}-allow-simulated-{chosen}")
+    allowed = st.checkbox("Use it all the same", key=f"{key}-allow-simulated-{info.id}")
     return ModelChoice(info, allow_simulated=True) if allowed else None

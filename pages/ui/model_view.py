@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from pages.ui import cards, choices, downloads
+from pages.ui import cards, choices, downloads, model_choice
 from pages.ui.session import errors_shown, link, linked, services
 from pages.ui.text import count, duration, moment, number, plural
 
@@ -32,11 +32,6 @@ _HOW = {
 }
 
 
-def _label(info: CheckpointInfo) -> str:
-    origin = " · simulated tissue" if info.simulated else ""
-    return f"{info.name}  ·  {info.architecture}, {info.preset}{origin}"
-
-
 def choose(models: Sequence[CheckpointInfo]) -> CheckpointInfo:
     """Draw the choice of a checkpoint; the one of the link comes first."""
     by_id = {info.id: info for info in models}
@@ -46,7 +41,7 @@ def choose(models: Sequence[CheckpointInfo]) -> CheckpointInfo:
     chosen = choices.one_of(
         st,
         "Model (checkpoint)",
-        {info.id: _label(info) for info in models},
+        {info.id: model_choice.label(info) for info in models},
         wanted,
         help="Those that ship first, then those of `checkpoints` in the home folder.",
     )

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pages.ui.charts import DOWN, KEPT, NEUTRAL, UP
+from pages.ui.charts import DIVERGING, KEPT, LEGEND, NEUTRAL
 
 TRUE, MODEL, WEIGHTED = "true", "spatialformer", "spatialformer_weighted"
 NAMES = {
@@ -25,7 +25,6 @@ NAMES = {
 _LIMIT = 3.0
 """Of the colour scale: 8 times more or less than expected."""
 
-_DIVERGING = [[0.0, DOWN], [0.5, "#DDE3E6"], [1.0, UP]]
 _TICKS = ((-3, "≤ ⅛"), (-2, "¼"), (-1, "½"), (0, "1"), (1, "2"), (2, "4"), (3, "≥ 8"))
 _MARKS = {
     MODEL: (KEPT, "diamond"),
@@ -94,7 +93,7 @@ def heatmaps(
     figure.update_layout(
         height=_PANEL_HEAD_PX + _CELL_PX * max(len(types), 6),
         margin={"l": 8, "r": 8, "t": 34, "b": 8},
-        coloraxis={"colorscale": _DIVERGING, "cmin": -_LIMIT, "cmax": _LIMIT, "colorbar": bar},
+        coloraxis={"colorscale": DIVERGING, "cmin": -_LIMIT, "cmax": _LIMIT, "colorbar": bar},
         hovermode="closest",
     )
     return figure
@@ -119,7 +118,7 @@ def ratio_map(ratio: pd.DataFrame, what: str) -> go.Figure:
             x=[str(name) for name in ratio.columns],
             y=[str(name) for name in ratio.index],
             customdata=ratio.to_numpy(),
-            colorscale=_DIVERGING,
+            colorscale=DIVERGING,
             zmin=-_LIMIT,
             zmax=_LIMIT,
             colorbar={
@@ -175,7 +174,7 @@ def by_type(types: pd.DataFrame, metric: str, title: str, methods: Sequence[str]
     figure.update_layout(
         height=110 + 24 * max(len(order), 4),
         margin={"l": 8, "r": 16, "t": 34, "b": 44},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        legend=LEGEND,
         xaxis={"title": {"text": title}, "rangemode": "tozero"},
         yaxis={"type": "category", "autorange": "reversed", "automargin": True},
         hovermode="closest",

@@ -8,21 +8,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pages.ui.charts import DOWN, NEUTRAL, UP
+from pages.ui.charts import DIVERGING, DOWN, LEGEND, NAMED, NEUTRAL, UP, layout, name_points, spread
 
 if TYPE_CHECKING:
     from spatialformer_core.service import PairNetwork
 
 _LOWEST = 1e-300
-_NAMED = 8
-_DIVERGING = [[0.0, DOWN], [0.5, "#DDE3E6"], [1.0, UP]]
 _ROW_PX = 21
-
-
-def _layout(figure: go.Figure, height: int, **more: object) -> go.Figure:
-    margin = {"l": 8, "r": 16, "t": 34, "b": 48}
-    figure.update_layout(height=height, margin=margin, hovermode="closest", **more)
-    return figure
 
 
 def volcano(table: pd.DataFrame, alpha: float) -> go.Figure:
@@ -61,30 +53,20 @@ def volcano(table: pd.DataFrame, alpha: float) -> go.Figure:
                 hovertemplate="<b>%{customdata[0]}</b><br>%{x:.2f} points of cells"
                 "<br>%{customdata[1]} cells with the pair<extra></extra>",
             )
-    _name_strongest(figure, known[chosen] if has_q else known)
+    named = known[chosen] if has_q else known
+    first = named.loc[named["effect"].abs().nlargest(NAMED).index]
+    labels = first["pair"].str.replace("|", " – ")
+    points = pd.DataFrame({"x": 100 * first["effect"], "y": first["y"], "name": labels})
+    name_points(figure, points, (100 * spread(named["effect"]), spread(named["y"])))
     figure.add_vline(x=0, line={"width": 1, "dash": "dot", "color": NEUTRAL})
     title = "−log10 q" if has_q else "width of the 95 % interval (share of cells)"
-    return _layout(
+    return layout(
         figure,
         440,
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        legend=LEGEND,
         xaxis={"title": {"text": "difference of the adjusted share (% of cells)"}},
         yaxis={"title": {"text": title}},
     )
-
-
-def _name_strongest(figure: go.Figure, rows: pd.DataFrame) -> None:
-    """Name the strongest pairs, but none whose name would lie over another's."""
-    width, height = (float(np.ptp(rows[c])) or 1.0 if len(rows) else 1.0 for c in ("effect", "y"))
-    placed: list[tuple[float, float]] = []
-    for row in rows.loc[rows["effect"].abs().nlargest(_NAMED).index].itertuples(index=False):
-        here = (float(row.effect) / width, float(row.y) / height)
-        if any(abs(here[0] - a) < 0.3 and abs(here[1] - b) < 0.06 for a, b in placed):
-            continue
-        placed.append(here)
-        label = str(row.pair).replace("|", " – ")
-        x, font = 100 * float(row.effect), {"size": 11}
-        figure.add_annotation(x=x, y=row.y, text=label, showarrow=False, yshift=10, font=font)
 
 
 def top_pairs(table: pd.DataFrame, per_group: int) -> list[str]:
@@ -143,7 +125,7 @@ def cells_of(table: pd.DataFrame, pairs: list[str]) -> tuple[pd.DataFrame, pd.Da
 def _colours(values: pd.DataFrame, *, signed: bool) -> dict[str, object]:
     largest = float(np.nanmax(np.abs(values.to_numpy()))) if values.notna().any(axis=None) else 1.0
     if signed:
-        return {"colorscale": _DIVERGING, "cmin": -largest, "cmax": largest}
+        return {"colorscale": DIVERGING, "cmin": -largest, "cmax": largest}
     return {"colorscale": "Teal", "cmin": 0, "cmax": largest}
 
 
@@ -207,7 +189,7 @@ def dots(table: pd.DataFrame, pairs: list[str]) -> go.Figure:
 def _by_group(figure: go.Figure, n_rows: int) -> go.Figure:
     figure.update_xaxes(type="category", tickangle=-40, automargin=True, showgrid=False)
     figure.update_yaxes(type="category", autorange="reversed", automargin=True, showgrid=False)
-    return _layout(figure, 170 + _ROW_PX * max(n_rows, 6))
+    return layout(figure, 170 + _ROW_PX * max(n_rows, 6))
 
 
 def network(found: PairNetwork) -> go.Figure:
@@ -244,5 +226,4 @@ def network(found: PairNetwork) -> go.Figure:
         hovertemplate="<b>%{text}</b><br>in %{customdata:,} cells<extra></extra>",
     )
     hidden = {"visible": False}
-    legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
-    return _layout(figure, 560, xaxis=hidden, yaxis=hidden, legend=legend)
+    return layout(figure, 560, xaxis=hidden, yaxis=hidden, legend=LEGEND)

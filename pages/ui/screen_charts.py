@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pages.ui.charts import DOWN, FAILED, NEUTRAL, UP
+from pages.ui.charts import DIVERGING, DOWN, FAILED, LEGEND, NEUTRAL, UP, layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,18 +19,10 @@ if TYPE_CHECKING:
     from spatialformer_core.service.screen_examples import ExampleCell, ExamplePair
 
 _GENES, _EDGES, _ROW_PX = 30, 40, 17
-_DIVERGING = [[0.0, DOWN], [0.5, "#DDE3E6"], [1.0, UP]]
-_LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
 _BAR_UM = 5.0
 _COLUMNS = 3
 FIRST, SECOND = UP, DOWN
 """Colours of the left and of the right gene."""
-
-
-def _layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
-    margin = {"l": 8, "r": 16, "t": 34, "b": 48}
-    figure.update_layout(height=height, margin=margin, hovermode="closest", **more)
-    return figure
 
 
 def heatmap(table: pd.DataFrame, column: str, name: str) -> go.Figure:
@@ -61,7 +53,7 @@ def heatmap(table: pd.DataFrame, column: str, name: str) -> go.Figure:
             z=grid.to_numpy(),
             x=[str(gene) for gene in grid.columns],
             y=[str(gene) for gene in grid.index],
-            colorscale=_DIVERGING,
+            colorscale=DIVERGING,
             zmin=-reach,
             zmax=reach,
             colorbar={
@@ -75,7 +67,7 @@ def heatmap(table: pd.DataFrame, column: str, name: str) -> go.Figure:
     )
     figure.update_xaxes(type="category", tickangle=-60, automargin=True, showgrid=False)
     figure.update_yaxes(type="category", autorange="reversed", automargin=True, showgrid=False)
-    return _layout(figure, 150 + _ROW_PX * max(len(axes[0]), 14))
+    return layout(figure, 150 + _ROW_PX * max(len(axes[0]), 14))
 
 
 def network(table: pd.DataFrame) -> go.Figure:
@@ -120,7 +112,7 @@ def network(table: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(visible=False, range=[-0.45, 1.45])
     figure.update_yaxes(visible=False, autorange="reversed")
     height = 90 + _ROW_PX * max(*(len(genes) for genes in names), 14)
-    return _layout(figure, height, legend=_LEGEND)
+    return layout(figure, height, legend=LEGEND)
 
 
 def ranks(table: pd.DataFrame, found: dict[str, float | None]) -> go.Figure:
@@ -140,7 +132,7 @@ def ranks(table: pd.DataFrame, found: dict[str, float | None]) -> go.Figure:
         )
     figure.update_xaxes(title={"text": "mean rank of the gene in its cell (1 is highest)"})
     figure.update_yaxes(title={"text": "size of the effect (logit)"}, exponentformat="power")
-    return _layout(figure, 440, legend=_LEGEND)
+    return layout(figure, 440, legend=LEGEND)
 
 
 def pair_map(tissue_um: NDArray[Any], pairs: pd.DataFrame) -> go.Figure:
@@ -182,7 +174,7 @@ def pair_map(tissue_um: NDArray[Any], pairs: pd.DataFrame) -> go.Figure:
         scaleanchor="x",
         constrain="domain",
     )
-    return _layout(figure, 480, legend={**_LEGEND, "itemsizing": "constant"})
+    return layout(figure, 480, legend={**LEGEND, "itemsizing": "constant"})
 
 
 def example_cells(
@@ -217,8 +209,8 @@ def example_cells(
         figure.update_yaxes(autorange="reversed", scaleanchor=axis, visible=False, **at)
         figure.update_xaxes(visible=False, constrain="domain", **at)
     figure.update_annotations(font_size=12)
-    legend = {**_LEGEND, "y": 1.06 if rows > 1 else 1.1}
-    return _layout(figure, 90 + 310 * rows, legend=legend)
+    legend = {**LEGEND, "y": 1.06 if rows > 1 else 1.1}
+    return layout(figure, 90 + 310 * rows, legend=legend)
 
 
 def _cells(
@@ -291,4 +283,4 @@ def rank_scatter(ranks_table: pd.DataFrame, one: str, other: str) -> go.Figure:
             )
     figure.update_xaxes(title={"text": f"rank by {other} (1 is strongest)"}, autorange="reversed")
     figure.update_yaxes(title={"text": f"rank by {one}"}, autorange="reversed")
-    return _layout(figure, 420, legend=_LEGEND)
+    return layout(figure, 420, legend=LEGEND)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages.ui import model_choice
 from pages.ui import screen_settings as settings
 from pages.ui.screen_where import where
 from pages.ui.session import services
@@ -14,7 +15,7 @@ from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.service import ScreenRequest
 
 if TYPE_CHECKING:
-    from spatialformer_core.service import CheckpointInfo, SlideMeta
+    from spatialformer_core.service import SlideMeta
 
 
 def _common(values: Sequence[Sequence[str]]) -> list[str]:
@@ -54,11 +55,6 @@ def _which(slides: Sequence[SlideMeta]) -> tuple[str | None, str | None, str | N
     return groupby, a, b
 
 
-def _model_label(info: CheckpointInfo) -> str:
-    origin = " · simulated tissue" if info.simulated else ""
-    return f"{info.name} ({info.architecture}, {info.preset}{origin})"
-
-
 def _which_model(slides: Sequence[SlideMeta]) -> tuple[str | None, bool, dict[str, Any]]:
     models = {info.id: info for info in services().checkpoints()}
     if not models:
@@ -67,17 +63,11 @@ def _which_model(slides: Sequence[SlideMeta]) -> tuple[str | None, bool, dict[st
     # A model of simulated tissue comes first only where the slide is simulated too.
     real = not all(meta.simulated for meta in slides)
     order = sorted(models, key=lambda i: models[i].simulated == real)
-    left, right = st.columns([5, 1], vertical_alignment="bottom")
-    chosen = left.selectbox(
-        "Model (checkpoint)",
-        order,
-        format_func=lambda i: _model_label(models[i]),
-        key="screen-checkpoint",
-        help="The network that predicts whether two cells are neighbours.",
+    info = model_choice.pick(
+        [models[name] for name in order],
+        "screen-checkpoint",
+        "The network that predicts whether two cells are neighbours.",
     )
-    info = models[chosen]
-    with right.popover("Card", icon=":material/description:", width="stretch"):
-        st.markdown(info.card or "This checkpoint has no card.")
     allowed = False
     if info.simulated and real:
         st.warning(
@@ -86,7 +76,7 @@ def _which_model(slides: Sequence[SlideMeta]) -> tuple[str | None, bool, dict[st
             icon=":material/warning:",
         )
         allowed = st.checkbox("Use it all the same", key="screen-allow-simulated")
-    return chosen, allowed, settings.other_models(models, chosen)
+    return info.id, allowed, settings.other_models(models, info.id)
 
 
 def form(slides: Sequence[SlideMeta]) -> ScreenRequest | None:
