@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spatialformer_core import files
 from spatialformer_core.arrays import BoolArray, FloatArray, IntArray, LongArray
+from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.io.records import Csr, Groups, Nuclei, Polygons
 from spatialformer_core.slides.meta import Bounds
 
@@ -101,8 +102,23 @@ def save(folder: Path, name: str, values: NDArray[Any]) -> None:
 
 
 def load(folder: Path, name: str) -> NDArray[Any]:
-    """Map one array of the index into memory, read-only."""
-    array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    """Map one array of the index into memory, read-only.
+
+    Raises
+    ------
+    SpatialFormerError
+        If its file is gone or damaged.
+    """
+    path = folder / f"{name}.npy"
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, EOFError, ValueError) as error:
+        raise SpatialFormerError(
+            "A file of the slide is missing or damaged.",
+            where=path.name,
+            fix="Whoever runs the app: `spatialformer slides verify` says what is damaged and how "
+            "it is mended.",
+        ) from error
     return array
 
 

@@ -132,3 +132,13 @@ def test_meta_is_frozen_json(store) -> None:
     assert SlideMeta.model_validate(json.loads(text)) == store.open("a").meta
     with pytest.raises(ValueError, match="frozen"):
         store.open("a").meta.name = "other"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no array"])
+def test_a_damaged_array_is_a_sentence(store, content) -> None:
+    index = store.path("a") / "index"
+    index.mkdir()
+    if content is not None:
+        (index / "xy_um.npy").write_bytes(content)
+    with pytest.raises(SpatialFormerError, match=r"missing or damaged.*xy_um.npy.*slides verify"):
+        _ = store.open("a").xy_um
