@@ -25,7 +25,7 @@ def _of_slide(meta: SlideMeta) -> list[Job]:
 def _linked_slide() -> str | None:
     """Return the slide of the linked embedding, None without one."""
     wanted = linked(EMBEDDINGS.name)
-    return str(services().job(wanted, owner()).params.get("slide_id")) if wanted else None
+    return services().job(wanted, owner()).params.get("slide_id") if wanted else None
 
 
 def _result(meta: SlideMeta, job: Job) -> None:

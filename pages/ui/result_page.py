@@ -11,6 +11,7 @@ import streamlit as st
 from pages.ui import progress
 from pages.ui.job_titles import title
 from pages.ui.session import errors_shown, link, linked, owner, remember, services
+from spatialformer_core.errors import SpatialFormerError
 
 if TYPE_CHECKING:
     from spatialformer_core.service import Job
@@ -73,6 +74,10 @@ class ResultPage:
         if chosen is None:
             return
         job = services().job(chosen, owner())
+        if job.kind != self.kind:
+            raise SpatialFormerError(
+                f"Job {job.id} is no {self.one}.", fix="Open it from the page Jobs."
+            )
         if job.status == "done":
             st.subheader(title(job), anchor=False)
             draw(job)

@@ -145,15 +145,22 @@ class JobQueue:
             stream.seek(max(0, path.stat().st_size - _MAX_LOG_BYTES))
             return stream.read().decode("utf-8", "replace")
 
-    def result(self, job_id: str, owner: str | None = None) -> Path:
+    def result(self, job_id: str, owner: str | None = None, kind: str | None = None) -> Path:
         """Return the result folder of a job that is done.
+
+        Parameters
+        ----------
+        kind
+            What the job must be; None: of any kind.
 
         Raises
         ------
         SpatialFormerError
-            If it is not done; the sentence says how it stands.
+            If it is of another kind, or not done; the sentence says how it stands.
         """
         job = self.get(job_id, owner)
+        if kind not in (None, job.kind):
+            raise SpatialFormerError(f"Job {job_id} is of kind {job.kind!r}, not {kind!r}.")
         if job.status != "done":
             raise SpatialFormerError(
                 f"Job {job_id} has no result: it is {job.status}.", where=job.error or None

@@ -167,7 +167,7 @@ def change_report(services: Services, job_id: str, owner: str | None = None) -> 
     SpatialFormerError
         If the job is not done or of another kind.
     """
-    values = files.read_json(services.queue.result(job_id, owner) / REPORT)
+    values = files.read_json(services.queue.result(job_id, owner, KIND) / REPORT)
     return ChangeReport.model_validate(values)
 
 

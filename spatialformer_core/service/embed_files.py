@@ -64,7 +64,7 @@ def file_of(services: Services, job_id: str, kind: str, owner: str | None = None
     SpatialFormerError
         If the job is not done, or the file is larger than a browser should be sent.
     """
-    folder = services.queue.result(job_id, owner)
+    folder = services.queue.result(job_id, owner, "embed")
     if kind == "h5ad":
         return read_result_file(folder, H5AD)
     if kind == "parquet":
@@ -94,10 +94,10 @@ def save_labels(services: Services, job_id: str, column: str, key: str, owner: s
     SpatialFormerError
         If there is no such embedding of this owner, or the slide has a grouping of that name.
     """
+    services.queue.result(job_id, owner, "embed")
     slide_id = services.queue.get(job_id, owner).params.get("slide_id")
     values = {"slide_id": slide_id, "job_id": job_id, "column": column, "key": key.strip()}
     request = validate(LabelsRequest, values, "grouping")
-    services.queue.result(job_id, owner)
     _require_new(services.slide(request.slide_id).meta.group_keys, request.key)
     made = services.queue.submit(KIND, request.model_dump(mode="json"), owner)
     ensure_worker(services.home)

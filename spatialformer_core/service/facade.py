@@ -308,10 +308,7 @@ class Services:
         """
         from spatialformer_core.service import screen
 
-        job = self.queue.get(job_id, owner)
-        if job.kind != "screen":
-            raise SpatialFormerError(f"Job {job_id} is no screen but of kind {job.kind!r}.")
-        return screen.screen_result(self.queue.result(job_id))
+        return screen.screen_result(self.queue.result(job_id, owner, "screen"))
 
     @property
     def gene_pairs(self) -> GenePairDesk:

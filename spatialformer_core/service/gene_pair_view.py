@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from spatialformer_core.slides import Slide, SlideMeta, SlideStore
     from spatialformer_core.stats import CellUnits, Placed
 
-NETWORK = "network.graphml"
+KIND, NETWORK = "gene-pairs", "network.graphml"
 _S_PER_TRANSCRIPT, _S_PER_COMPARED_CELL, _S_START = 1.5e-6, 2e-5, 4.0
 _PERMUTATIONS_TIMED = 20
 """CPU-seconds of one core, docs/results/gene_pairs_pancreas.md."""
@@ -292,7 +292,7 @@ class GenePairDesk:
 
     def start(self, request: GenePairRequest, owner: str) -> str:
         """Queue a comparison and return the job id."""
-        return self._submit("gene-pairs", request.model_dump(mode="json"), owner)
+        return self._submit(KIND, request.model_dump(mode="json"), owner)
 
     def result(self, job_id: str, owner: str | None = None) -> GenePairView:
         """Return table and facts of a finished comparison.
@@ -302,13 +302,16 @@ class GenePairDesk:
         SpatialFormerError
             If the job is not done or of another kind.
         """
-        return gene_pair_result(self._queue.result(job_id, owner))
+        return gene_pair_result(self._folder(job_id, owner))
+
+    def _folder(self, job_id: str, owner: str | None) -> Path:
+        return self._queue.result(job_id, owner, KIND)
 
     def network(
         self, job_id: str, comparison: tuple[str, str], most: int, owner: str | None = None
     ) -> PairNetwork:
         """Return the strongest edges of one comparison (group, reference), placed for drawing."""
-        return pair_network(self._queue.result(job_id, owner), *comparison, most)
+        return pair_network(self._folder(job_id, owner), *comparison, most)
 
     def pair(
         self, job_id: str, comparison: tuple[str, str], pair: str, owner: str | None = None
@@ -316,7 +319,7 @@ class GenePairDesk:
         """Return one pair of genes in every cell and unit of a comparison (group, reference)."""
         from spatialformer_core.service.pair_cells import pair_detail
 
-        return pair_detail(self._store, self._queue.result(job_id, owner), comparison, pair)
+        return pair_detail(self._store, self._folder(job_id, owner), comparison, pair)
 
     def pair_picture(self, slide_id: str, cells: pd.DataFrame, column: str) -> CellPicture:
         """Return the cells of a slide, coloured by a column of a `PairDetail`'s cells."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import ensure_worker
 from spatialformer_core.service.colocalise import (
     ColocalisationView,
@@ -42,7 +39,7 @@ def embedding(services: Services, job_id: str, owner: str | None = None) -> Embe
     SpatialFormerError
         If the job is not done or is no embedding.
     """
-    return embedding_result(_folder(services, job_id, owner, EMBED))
+    return embedding_result(services.queue.result(job_id, owner, EMBED))
 
 
 def colocalisation(services: Services, job_id: str, owner: str | None = None) -> ColocalisationView:
@@ -53,11 +50,4 @@ def colocalisation(services: Services, job_id: str, owner: str | None = None) ->
     SpatialFormerError
         If the job is not done or is no co-localisation.
     """
-    return colocalisation_result(_folder(services, job_id, owner, COLOCALISE))
-
-
-def _folder(services: Services, job_id: str, owner: str | None, kind: str) -> Path:
-    job = services.queue.get(job_id, owner)
-    if job.kind != kind:
-        raise SpatialFormerError(f"Job {job_id} is of kind {job.kind!r}, not {kind!r}.")
-    return services.queue.result(job_id)
+    return colocalisation_result(services.queue.result(job_id, owner, COLOCALISE))

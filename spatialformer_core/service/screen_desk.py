@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +28,7 @@ from spatialformer_core.service.screen_examples import example_pairs
 if TYPE_CHECKING:
     from spatialformer_core.service.facade import Services
 
+KIND = "screen"
 MAP_CELLS = 20_000
 
 
@@ -74,7 +74,7 @@ def examples(
     services: Services, job_id: str, genes: tuple[str, str], n: int, owner: str | None = None
 ) -> list[ExamplePair]:
     """Return near cell pairs of a finished screen that carry both genes; see `example_pairs`."""
-    return example_pairs(services.store, _folder(services, job_id, owner), genes, n)
+    return example_pairs(services.store, services.queue.result(job_id, owner, KIND), genes, n)
 
 
 def example_figure(
@@ -89,7 +89,7 @@ def example_figure(
     """
     from spatialformer_core import pl
 
-    folder = _folder(services, job_id, owner)
+    folder = services.queue.result(job_id, owner, KIND)
     info = read_result(folder).info
     found = example_pairs(services.store, folder, genes)
     if not found:
@@ -111,7 +111,7 @@ def figure(
     """
     from spatialformer_core import pl
 
-    figures = pl.screen_figures(read_result(_folder(services, job_id, owner)))
+    figures = pl.screen_figures(read_result(services.queue.result(job_id, owner, KIND)))
     if name not in figures:
         raise SpatialFormerError(f"There is no figure {name[:40]!r}: {', '.join(figures)}.")
     return pl.as_bytes(figures[name], suffix)
@@ -140,8 +140,8 @@ def whole_slides(services: Services, slide_ids: Sequence[str]) -> str:
 def again(services: Services, job_id: str, owner: str) -> str:
     """Queue a screen with the request of another one and return the job id."""
     job = services.queue.get(job_id, owner)
-    if job.kind != "screen":
-        raise SpatialFormerError(f"Job {job_id} is no screen but of kind {job.kind!r}.")
+    if job.kind != KIND:
+        raise SpatialFormerError(f"Job {job_id} is of kind {job.kind!r}, not {KIND!r}.")
     return services.submit_screen(validate(ScreenRequest, job.params, "screen"), owner)
 
 
@@ -149,10 +149,3 @@ def tissue_outline(services: Services, slide_id: str) -> FloatArray:
     """Return where some cells of a slide lie (um, at most `MAP_CELLS`), as a map's background."""
     xy = np.asarray(services.slide(slide_id).xy_um)
     return xy[:: max(1, -(-len(xy) // MAP_CELLS))]
-
-
-def _folder(services: Services, job_id: str, owner: str | None) -> Path:
-    job = services.queue.get(job_id, owner)
-    if job.kind != "screen":
-        raise SpatialFormerError(f"Job {job_id} is no screen but of kind {job.kind!r}.")
-    return services.queue.result(job_id)

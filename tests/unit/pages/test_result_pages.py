@@ -8,7 +8,7 @@ import pytest
 
 from pages.ui.result_page import EMBEDDINGS, GENE_PAIRS, NEIGHBOURS, SCREENS
 from spatialformer_core.errors import SpatialFormerError
-from spatialformer_core.service import ScreenRequest, model_jobs
+from spatialformer_core.service import ScreenRequest, embed_files, model_jobs, screen_desk
 from spatialformer_core.service.changes import RegionsChange, start_change
 from spatialformer_core.service.colocalise import ColocaliseRequest
 from spatialformer_core.service.colocalise_estimate import estimate_colocalisation
@@ -89,15 +89,39 @@ def test_others_jobs_are_not_shown(job_page):
     assert not [b for b in opened().button if b.key == f"open-{theirs}"]
 
 
+def test_a_job_of_another_kind_is_said(job_page, services):
+    opened, _, page = job_page
+    other = "ingest" if page.kind == "screen" else "screen"
+    job_id = services.queue.submit(other, {"slide_ids": ["small"], "slide_id": "small"}, "local")
+    services.queue.cancel(job_id)
+    (error,) = opened(job_id).error
+    assert f"is no {page.one}" in error.value
+
+
+def test_results_are_read_of_their_own_kind_only(services):
+    job_id = services.queue.submit("ingest", {}, "local")
+    reading = (
+        lambda: services.screen_result(job_id),
+        lambda: services.gene_pairs.result(job_id),
+        lambda: services.gene_pairs.network(job_id, ("a", "b"), 5),
+        lambda: model_jobs.colocalisation(services, job_id),
+        lambda: embed_files.file_of(services, job_id, "h5ad"),
+        lambda: screen_desk.examples(services, job_id, ("A", "B"), 1),
+    )
+    for read in reading:
+        with pytest.raises(SpatialFormerError, match="is of kind 'ingest', not"):
+            read()
+
+
 def test_regions_of_others_are_neither_screened_nor_asked_about(services):
     ring = [[0, 0], [150, 0], [150, 150], [0, 150], [0, 0]]
     text = json.dumps({"type": "Polygon", "coordinates": [ring]})
-    bobs, anns = (services.save_roi("small", text, name, name).roi_id for name in ("bob", "ann"))
+    cleos, anns = (services.save_roi("small", text, name, name).roi_id for name in ("cleo", "ann"))
     screen = {"groupby": "cell_type", "group_left": "T cell", "group_right": "B cell"}
     screen |= {"slide_ids": ("small",), "checkpoint_id": "untrained", "allow_simulated": True}
     asked = {"slide_id": "small", "checkpoint_id": "untrained", "allow_simulated": True}
-    for own, other in ((anns, bobs), (bobs, anns)):
-        owner = "ann" if own == anns else "bob"
+    for own, other in ((anns, cleos), (cleos, anns)):
+        owner = "ann" if own == anns else "cleo"
         for fields in ({"roi_ids": (other,)}, {"roi_ids": (own,), "versus_roi_ids": (other,)}):
             request = ScreenRequest(**screen, **fields)
             for use in (services.estimate_screen, services.submit_screen):
