@@ -15,7 +15,7 @@ from spatialformer_core.evaluation.colocalisation import (
 )
 from spatialformer_core.evaluation.pairs import HARD_UM, PairSource, draw_pairs
 from spatialformer_core.evaluation.reports import ROW_KEYS, markdown, write_report
-from spatialformer_core.evaluation.splits import block_split
+from spatialformer_core.evaluation.splits import SplitRecipe, split_by_recipe
 
 SMALL = ColocalisationSettings(
     negatives=("easy", "hard", "matched"),
@@ -69,7 +69,7 @@ def slide():
         xy_um=xy,
         counts=sparse.csr_matrix(counts),
         kept=rng.random(n) < 0.9,
-        split=block_split(xy, patches=2),
+        split=split_by_recipe(xy, SplitRecipe(patches=2)),
         types=rng.integers(0, 3, n),
         cells=cells,
     )
