@@ -20,6 +20,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 _START_S = 300
+BUSY_MS = 240_000
+"""A machine without a graphics card that others use as well."""
+
 _ARGUMENTS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 
 
@@ -137,3 +140,54 @@ def served(app_server):
     """Address of a running app whose home holds a checkpoint and no slide, and that home."""
     app_server.start()
     return app_server.url, app_server.home
+
+
+class Hands:
+    """What a person does on a page again and again; waits as long as one would."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def settle(self):
+        """Wait until the script rests: a rerun in between closes an open list."""
+        self.page.wait_for_timeout(400)
+        self.page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=BUSY_MS)
+
+    def choose(self, label, value):
+        """Open a select box by its label, type, and take what was typed."""
+        self.settle()
+        box = self.page.get_by_role("combobox", name=label, exact=False).first
+        option = self.page.get_by_role("option").filter(has_text=value).first
+        # A box that is still gliding into place (an expander opens) closes its list again.
+        for _ in range(5):
+            box.click()
+            box.fill(value)
+            self.page.wait_for_timeout(500)
+            if option.is_visible():
+                box.press("Enter")
+                return
+        pytest.fail(f"{label} does not offer {value}")
+
+    def metric(self, label):
+        """Return a key number as it is written."""
+        block = self.page.get_by_test_id("stMetric").filter(has_text=label).first
+        return block.get_by_test_id("stMetricValue").inner_text()
+
+    def drag(self, box, start, end):
+        """Drag from one place of an element to another, px."""
+        frame = box.bounding_box()
+        self.page.mouse.move(frame["x"] + start[0], frame["y"] + start[1])
+        self.page.mouse.down()
+        self.page.mouse.move(frame["x"] + end[0], frame["y"] + end[1], steps=4)
+        self.page.mouse.up()
+
+    def download(self, press):
+        """Return what a file holds that ``press()`` gives."""
+        with self.page.expect_download() as waiting:
+            press()
+        return waiting.value.path().read_bytes()
+
+
+@pytest.fixture
+def hands(page):
+    return Hands(page)

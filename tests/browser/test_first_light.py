@@ -19,34 +19,12 @@ FIELDS = {"Donor": "P1", "Block": "1", "Condition": "Disease", "Tissue": "Lung"}
 FIELDS |= {"Species": "Human", "Assay": "Xenium"}
 
 
-def settle(page):
-    """Wait until the script rests: a rerun in between closes an open list."""
-    page.wait_for_timeout(300)
-    page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=JOB_MS)
-
-
-def choose(page, label, value):
-    """Open a select box by its label, type, and take what was typed."""
-    settle(page)
-    box = page.get_by_role("combobox", name=label, exact=False).first
-    option = page.get_by_role("option").filter(has_text=value).first
-    # A box that is still gliding into place (an expander opens) closes its list again.
-    for _ in range(5):
-        box.click()
-        box.fill(value)
-        page.wait_for_timeout(500)
-        if option.is_visible():
-            box.press("Enter")
-            return
-    pytest.fail(f"{label} does not offer {value}")
-
-
-def register(page):
+def register(page, hands):
     page.get_by_role("button", name="Register slide").wait_for()
-    choose(page, "Folder on the server", "small")
+    hands.choose("Folder on the server", "small")
     page.get_by_label("Name", exact=True).fill("Small")
     for label, value in FIELDS.items():
-        choose(page, label, value)
+        hands.choose(label, value)
     page.get_by_role("button", name="Register slide").click()
 
 
@@ -83,23 +61,18 @@ def saved_ring(home):
     return np.array(feature["geometry"]["coordinates"][0])
 
 
-def metric(page, label):
-    block = page.get_by_test_id("stMetric").filter(has_text=label).first
-    return block.get_by_test_id("stMetricValue").inner_text()
-
-
-def run_screen(page):
+def run_screen(page, hands):
     page.get_by_role("link", name="Perturbation").click()
     page.get_by_role("heading", name="Perturbation").wait_for()
-    choose(page, "Regions", "Granuloma")
+    hands.choose("Regions", "Granuloma")
     page.keyboard.press("Escape")
-    choose(page, "Model (checkpoint)", "untrained")
+    hands.choose("Model (checkpoint)", "untrained")
     page.get_by_text("Use it all the same").click()
-    choose(page, "First cell type", "Macrophage")
-    choose(page, "Second cell type", "T cell")
+    hands.choose("First cell type", "Macrophage")
+    hands.choose("Second cell type", "T cell")
     page.get_by_role("button", name="Start screen").wait_for(timeout=JOB_MS)
     page.get_by_text("Details", exact=True).click()
-    choose(page, "Replicate unit", "region")
+    hands.choose("Replicate unit", "region")
     page.get_by_text("Pairs in each roi").wait_for(timeout=JOB_MS)
     page.get_by_role("button", name="Start screen").click(timeout=JOB_MS)
     page.get_by_text("gene pairs tested", exact=False).first.wait_for(timeout=JOB_MS)
@@ -117,11 +90,11 @@ PARTS = {
 }
 
 
-def look_around(page):
+def look_around(page, hands):
     """Open every picture and part of the result; then follow an example cell pair's link."""
     for name in PICTURES:
         page.get_by_role("radio", name=name, exact=True).click()
-        settle(page)
+        hands.settle()
         page.locator(".js-plotly-plot").first.wait_for()
     parts = page.get_by_role("radiogroup", name="More of this screen")
     for name, text in PARTS.items():
@@ -129,15 +102,14 @@ def look_around(page):
         page.get_by_text(text).first.wait_for()
     page.get_by_role("radio", name="Example cells", exact=True).click()
     page.get_by_role("link", name="Pair 1 in the tissue").wait_for()
-    settle(page)
+    hands.settle()
     assert page.get_by_test_id("stAlert").filter(has_text="Traceback").count() == 0
     assert page.get_by_test_id("stException").count() == 0
 
 
-def download_csv(page):
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name="CSV", exact=True).first.click()
-    return pd.read_csv(io.BytesIO(waiting.value.path().read_bytes()))
+def download_csv(page, hands):
+    button = page.get_by_role("button", name="CSV", exact=True).first
+    return pd.read_csv(io.BytesIO(hands.download(button.click)))
 
 
 def near_pairs(xy, types, chosen, radius_um=30.0):
@@ -146,10 +118,10 @@ def near_pairs(xy, types, chosen, radius_um=30.0):
     return int((((a[:, None] - b[None]) ** 2).sum(-1) <= radius_um**2).sum())
 
 
-def test_from_folder_to_csv(page, served, app_slide):
+def test_from_folder_to_csv(page, hands, served, app_slide):
     url, home = served
     page.goto(url)
-    register(page)
+    register(page, hands)
     page.get_by_role("link", name="Open tissue").click(timeout=JOB_MS)
 
     draw_lasso(page)
@@ -159,11 +131,11 @@ def test_from_folder_to_csv(page, served, app_slide):
     xy, types, counts = app_slide.tissue()
     chosen = inside(saved_ring(home), xy)
     assert 100 < chosen.sum() < 1400
-    assert metric(page, "cells") == f"{chosen.sum():,}"
+    assert hands.metric("cells") == f"{chosen.sum():,}"
 
-    run_screen(page)
-    look_around(page)
-    table = download_csv(page)
+    run_screen(page, hands)
+    look_around(page, hands)
+    table = download_csv(page, hands)
     genes = app_slide.GENES[: app_slide.N_EXPRESSED]
     assert sorted(zip(table["gene_left"], table["gene_right"], strict=True)) == sorted(
         (a, b) for a in genes for b in genes

@@ -16,9 +16,6 @@ from spatialformer_core.slides import ingest
 
 pytestmark = pytest.mark.browser
 
-BUSY_MS = 240_000
-"""A machine without a graphics card that others use as well."""
-
 RING = [(0.36, 0.30), (0.55, 0.34), (0.60, 0.52), (0.47, 0.45), (0.40, 0.62), (0.33, 0.50)]
 """Corners of a lasso that is not convex, as shares of the viewer's width and height."""
 
@@ -31,7 +28,7 @@ def viewer(page, served, app_slide, tmp_path):
     sample = SampleMetadata(**app_slide.SAMPLE)
     folder = tmp_path / "roots" / "small"
     ingest(folder, services.store, name="Small", sample=sample, qc=QcThresholds())
-    page.set_default_timeout(BUSY_MS)
+    page.set_default_timeout(240_000)
     page.goto(f"{url}/tissue?slide=small")
     box = page.locator('.sf[data-state="ready"]')
     box.wait_for()
@@ -40,11 +37,6 @@ def viewer(page, served, app_slide, tmp_path):
 
 def state(box, expression):
     return box.evaluate(f"(box) => box.tissueViewer.{expression}")
-
-
-def settle(page):
-    page.wait_for_timeout(400)
-    page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=BUSY_MS)
 
 
 def lasso(page, box, shift):
@@ -61,37 +53,11 @@ def lasso(page, box, shift):
     page.mouse.up()
 
 
-def cells_on_page(page):
+def cells_on_page(page, hands):
     """Ids of the cells that the page offers of the region shown."""
-    settle(page)
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name="Its cells (CSV)").click()
-    return set(pd.read_csv(io.BytesIO(waiting.value.path().read_bytes()))["cell_id"])
-
-
-def metric(page, label):
-    block = page.get_by_test_id("stMetric").filter(has_text=label).first
-    return block.get_by_test_id("stMetricValue").inner_text()
-
-
-def download(page, name):
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name=name).click()
-    return waiting.value.path().read_text("utf-8")
-
-
-def choose(page, label, value):
-    settle(page)
-    box = page.get_by_role("combobox", name=label, exact=False).first
-    option = page.get_by_role("option").filter(has_text=value).first
-    for _ in range(5):
-        box.click()
-        box.fill(value)
-        page.wait_for_timeout(500)
-        if option.is_visible():
-            box.press("Enter")
-            return
-    pytest.fail(f"{label} does not offer {value}")
+    hands.settle()
+    button = page.get_by_role("button", name="Its cells (CSV)")
+    return set(pd.read_csv(io.BytesIO(hands.download(button.click)))["cell_id"])
 
 
 def press_plus(page, box, times):
@@ -107,7 +73,7 @@ def place(box):
     return state(box, "camera.state.target.slice(0, 2)"), state(box, "camera.state.zoom")
 
 
-def test_a_lasso_takes_the_cells_inside_and_files_bring_it_back(page, viewer):
+def test_a_lasso_takes_the_cells_inside_and_files_bring_it_back(page, hands, viewer):
     box, services = viewer
     slide = services.slide("small")
     points = shapely.points(np.asarray(slide.xy_um, float))
@@ -117,8 +83,8 @@ def test_a_lasso_takes_the_cells_inside_and_files_bring_it_back(page, viewer):
         polygon = shapely.Polygon(state(box, "draft"))
         inside = set(slide.cell_ids[shapely.intersects(polygon, points)].tolist())
         assert len(inside) > 8
-        assert cells_on_page(page) == inside
-        assert metric(page, "cells") == f"{len(inside):,}"
+        assert cells_on_page(page, hands) == inside
+        assert hands.metric("cells") == f"{len(inside):,}"
 
     # The saved outline is the drawn one, out and in again as GeoJSON and as Explorer's CSV.
     page.get_by_role("textbox", name="Name of the drawn region").fill("Granuloma")
@@ -127,7 +93,10 @@ def test_a_lasso_takes_the_cells_inside_and_files_bring_it_back(page, viewer):
     (roi,) = services.rois("small")
     assert roi.polygon.equals(polygon)
     page.get_by_text("Import and export").click()
-    texts = [download(page, "Export 1 region"), download(page, "Export for Xenium Explorer")]
+    buttons = ("Export 1 region", "Export for Xenium Explorer")
+    texts = [
+        hands.download(page.get_by_role("button", name=name).click).decode() for name in buttons
+    ]
     assert json.loads(texts[0])["features"][0]["properties"]["name"] == "Granuloma"
     for text in texts:
         for saved in services.rois("small"):
@@ -135,19 +104,19 @@ def test_a_lasso_takes_the_cells_inside_and_files_bring_it_back(page, viewer):
         page.get_by_role("textbox", name="or paste it").fill(text)
         page.get_by_role("button", name="Import", exact=True).click()
         page.get_by_text("1 region imported").first.wait_for()
-        settle(page)
+        hands.settle()
         (again,) = services.rois("small")
         assert again.name == "Granuloma"
         assert again.polygon.equals_exact(polygon, 0.006, normalize=True)
-        assert cells_on_page(page) == inside
+        assert cells_on_page(page, hands) == inside
 
 
-def test_colours_leave_the_view_and_a_range_asks_nothing(page, viewer):
+def test_colours_leave_the_view_and_a_range_asks_nothing(page, hands, viewer):
     box, services = viewer
     slide = services.slide("small")
     press_plus(page, box, 3)
     before = place(box)
-    choose(page, "Colour cells by", "Quality")
+    hands.choose("Colour cells by", "Quality")
     page.locator('.sf[data-colour="value:n_transcripts"]').wait_for()
     assert place(box) == before
     asked = []
@@ -177,3 +146,25 @@ def test_colours_leave_the_view_and_a_range_asks_nothing(page, viewer):
     card = page.get_by_role("dialog", name="Cell")
     card.get_by_text(str(slide.cell_ids[cell]), exact=True).wait_for()
     assert card.get_by_text(f"{slide.n_transcripts[cell]} transcripts").is_visible()
+
+
+def test_a_region_is_copied_to_a_serial_slide(page, hands, viewer, app_slide, tmp_path):
+    box, services = viewer
+    sample = SampleMetadata(**app_slide.SAMPLE)
+    folder = tmp_path / "roots" / "small"
+    ingest(folder, services.store, name="Serial", sample=sample, qc=QcThresholds())
+    lasso(page, box, 0.0)
+    page.get_by_role("textbox", name="Name of the drawn region").fill("Granuloma")
+    page.get_by_role("button", name="Save region").click()
+    page.get_by_text("Composition · Granuloma").wait_for()
+    page.get_by_text("Join, cut, sets, copies").click()
+    hands.choose("What to do", "Copy to a slide")
+    hands.choose("Regions", "Granuloma")
+    page.keyboard.press("Escape")
+    hands.choose("To slide", "Serial")
+    hands.settle()
+    page.get_by_role("button", name="Copy", exact=True).click()
+    page.get_by_text("1 region copied to Serial.", exact=False).wait_for()
+    (here,), (there,) = services.rois("small"), services.rois("serial")
+    assert there.name == here.name
+    assert there.polygon.equals(here.polygon)

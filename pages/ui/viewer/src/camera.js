@@ -2,7 +2,7 @@
 
 const STORE = 'spatialformer.view.';
 const MOVE_MS = 180;
-export const MAX_ZOOM = 6;
+const MAX_ZOOM = 6;
 const OPENED = new Set();
 
 const calm = () => globalThis.matchMedia?.('(prefers-reduced-motion: reduce)').matches;

@@ -6,7 +6,7 @@ const SVG = 'http://www.w3.org/2000/svg';
 const MARGIN_PX = 16;
 
 /** Everything of one picture, in CSS pixels: the pixels of deck, regions and bar as numbers. */
-export function sceneOf({ box, camera, canvas, info, regions, size: [width, height], stage }) {
+function sceneOf({ box, camera, canvas, info, regions, size: [width, height], stage }) {
   // The buffer is only readable in the task that drew it.
   stage.deck.redraw('export');
   const pixels = document.createElement('canvas');
@@ -24,7 +24,7 @@ export function sceneOf({ box, camera, canvas, info, regions, size: [width, heig
     regions: shown.map(({ name, colour, path, anchor }) => ({ name, colour, path, x: anchor[0] * scale + shift[0], y: anchor[1] * scale + shift[1] - 8 })) };
 }
 
-export function drawScene(scene) {
+function drawScene(scene) {
   const { pixels, width, height, scale, shift, bar, ink, paper, font } = scene;
   const context = pixels.getContext('2d');
   const ratio = pixels.width / width;
@@ -57,7 +57,7 @@ function written(context, text, x, y, ink, paper) {
   context.fillText(text, x, y);
 }
 
-export function svgOf({ pixels, width, height, scale, shift, bar, ink, paper, font, regions }) {
+function svgOf({ pixels, width, height, scale, shift, bar, ink, paper, font, regions }) {
   const add = (parent, name, attributes, text) => {
     const element = document.createElementNS(SVG, name);
     Object.entries(attributes).forEach(([key, value]) => element.setAttribute(key, value));
@@ -85,7 +85,7 @@ export function svgOf({ pixels, width, height, scale, shift, bar, ink, paper, fo
 }
 
 /** Hand a file to the browser. */
-export function download(blob, name) {
+function download(blob, name) {
   const url = URL.createObjectURL(blob);
   const anchor = document.createElement('a');
   Object.assign(anchor, { href: url, download: name });

@@ -86,7 +86,7 @@ export function ringArea(ring) {
   return Math.abs(twice) / 2;
 }
 
-export function inRing([x, y], ring) {
+function inRing([x, y], ring) {
   let inside = false;
   for (let i = 0, j = ring.length - 1; i < ring.length; j = i, i += 1) {
     const [xi, yi] = ring[i];

@@ -1,13 +1,13 @@
 // Pairs of points that place an image: where something is in the image, and where it is in the tissue.
 
 const SVG = 'http://www.w3.org/2000/svg';
-export const MOST_PAIRS = 60;
+const MOST_PAIRS = 60;
 
 /** Where pixel (x, y) of an image lies, um. */
 export const placed = ([[a, b, c], [d, e, f]], [x, y]) => [a * x + b * y + c, d * x + e * y + f];
 
 /** Which pixel of an image lies at a place (um). */
-export function pixelAt([[a, b, c], [d, e, f]], [x, y]) {
+function pixelAt([[a, b, c], [d, e, f]], [x, y]) {
   const determinant = a * e - b * d;
   const [u, v] = [x - c, y - f];
   return [(e * u - b * v) / determinant, (a * v - d * u) / determinant];

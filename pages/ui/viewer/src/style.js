@@ -3,7 +3,7 @@
 export const STYLE = `
 .sf { --bg: var(--st-background-color, #fff); --ink: var(--st-text-color, #1c2b33); --line: var(--st-border-color, #dce4e7);
   --accent: var(--st-primary-color, #0e7c7b); --soft: var(--st-secondary-background-color, #f3f6f7);
-  --card: color-mix(in srgb, var(--bg) 97%, transparent); --quiet: color-mix(in srgb, var(--ink) 64%, transparent);
+  --card: var(--bg); --quiet: color-mix(in srgb, var(--ink) 64%, transparent);
   --stage: color-mix(in srgb, var(--soft) 55%, var(--bg));
   position: relative; width: 100%; overflow: hidden; border: 1px solid var(--line); border-radius: var(--st-base-radius, 8px);
   background: var(--stage); color: var(--ink); font: 400 12.5px/1.4 var(--st-font, system-ui, sans-serif); isolation: isolate;
@@ -80,6 +80,10 @@ export const STYLE = `
 .range input { position: absolute; inset: 0; width: 100%; height: 18px; margin: 0; background: none; pointer-events: none; appearance: none; -webkit-appearance: none; }
 .range input::-webkit-slider-thumb { pointer-events: auto; appearance: none; -webkit-appearance: none; width: 13px; height: 13px; border-radius: 50%; border: 2px solid var(--accent); background: var(--bg); cursor: ew-resize; }
 .range input::-moz-range-thumb { pointer-events: auto; width: 9px; height: 9px; border-radius: 50%; border: 2px solid var(--accent); background: var(--bg); cursor: ew-resize; }
+/* Both sliders fill the row: only the one thumb shows which has the focus. */
+.range input:focus-visible { outline: none; }
+.range input:focus-visible::-webkit-slider-thumb { box-shadow: 0 0 0 2px var(--bg), 0 0 0 4px var(--accent); }
+.range input:focus-visible::-moz-range-thumb { box-shadow: 0 0 0 2px var(--bg), 0 0 0 4px var(--accent); }
 .bounds { display: flex; align-items: center; justify-content: space-between; gap: 6px; margin-top: 1px; }
 .bound { width: 66px; font: inherit; color: inherit; background: var(--bg); border: 1px solid var(--line); border-radius: 5px; padding: 1px 4px; font-variant-numeric: tabular-nums; }
 

@@ -53,7 +53,7 @@ export class Tooltip {
 }
 
 /** What is known of a cell, as elements; `line` is what its colour says. */
-export function factsOf(line, details) {
+function factsOf(line, details) {
   const parts = [];
   if (line) parts.push(h('div', { class: 'tip-head' }, h('span', { class: 'swatch', style: `--swatch:${line.colour}` }), h('strong', {}, line.text)));
   if (!details) {

@@ -9,7 +9,7 @@ import { decodeDensity, decodeMolecules } from './decode.js';
 /** One colour per chosen gene, in the order of choice; as many as the server answers for. */
 export const GENE_COLOURS = ['#E6007A', '#00A6D6', '#E8A800', '#00A86B', '#7B4DFF', '#F2601D'];
 /** Single molecules are drawn from here on (pixels per um as a power of two). */
-export const MOLECULE_ZOOM = 0.75;
+const MOLECULE_ZOOM = 0.75;
 /** More molecules than this in a window are shown as density: points would only cover each other. */
 export const MOST_MOLECULES = 200_000;
 /** The server's answer to more than it sends at once. */
@@ -29,7 +29,7 @@ function highOf(counts) {
 }
 
 /** Molecules of a density map in a window (um). */
-export function countIn({ columns, rows, binUm, counts }, origin, [x0, y0, x1, y1]) {
+function countIn({ columns, rows, binUm, counts }, origin, [x0, y0, x1, y1]) {
   const clamp = (value, most) => Math.min(most, Math.max(0, value));
   const [left, right] = [x0, x1].map((x) => clamp(Math.floor((x - origin[0]) / binUm), columns - 1));
   const [top, bottom] = [y0, y1].map((y) => clamp(Math.floor((y - origin[1]) / binUm), rows - 1));
