@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
-from pages.ui import cards, charts, composition, downloads, embedding_maps
+from pages.ui import cards, charts, composition, downloads, embedding_maps, neighbour_charts
 from pages.ui.embedding_maps import Selection
 from pages.ui.session import errors_shown, owner, remember, services, show_remembered
 from pages.ui.text import compact, count, percent
@@ -165,18 +164,12 @@ def _niches(found: EmbeddingMapView) -> None:
         )
         wide = found.niches.pivot(index="niche", columns="type", values="times_average")
         order = list(dict.fromkeys(found.niches["niche"]))
-        figure = _niche_figure(wide.reindex(order))
+        figure = neighbour_charts.ratio_map(wide.reindex(order), "× average")
         charts.draw(figure, f"niches-{found.job_id}", "embedding-niches", "Expected neighbours")
         downloads.table_buttons(found.niches, f"niches-{found.job_id}", "embedding-niche-table")
 
 
-def _niche_figure(wide: pd.DataFrame) -> Any:
-    from pages.ui import neighbour_charts
-
-    return neighbour_charts.ratio_map(wide, "× average")
-
-
-def _save(meta: SlideMeta, found: EmbeddingMapView) -> None:
+def _save(found: EmbeddingMapView) -> None:
     with st.form(f"embedding-save-{found.job_id}", border=True):
         st.markdown("**Keep as a grouping of the slide**")
         one, two, button = st.columns([1, 1.4, 0.9], vertical_alignment="bottom")
@@ -231,5 +224,5 @@ def view(meta: SlideMeta, found: EmbeddingMapView) -> None:
     st.divider()
     _niches(found)
     with errors_shown():
-        _save(meta, found)
+        _save(found)
     _files(meta, found)

@@ -13,19 +13,19 @@ from pages.ui.charts import DIVERGING, DOWN, LEGEND, NAMED, NEUTRAL, UP, layout,
 if TYPE_CHECKING:
     from spatialformer_core.service import PairNetwork
 
+ALPHA = 0.05
 _LOWEST = 1e-300
 _ROW_PX = 21
 
 
-def volcano(table: pd.DataFrame, alpha: float) -> go.Figure:
+def volcano(table: pd.DataFrame) -> go.Figure:
     """Return the effect of each pair of one comparison against its q, or its interval.
 
     Parameters
     ----------
     table
-        Rows of one comparison: ``pair effect low high q cells_with_pair``.
-    alpha
-        Pairs with q below it are coloured.
+        Rows of one comparison: ``pair effect low high q cells_with_pair``; pairs with q below
+        `ALPHA` are coloured.
     """
     has_q = bool(table["q"].notna().any())
     y = (
@@ -34,7 +34,7 @@ def volcano(table: pd.DataFrame, alpha: float) -> go.Figure:
         else (table["high"] - table["low"]).where(table["high"].notna(), np.nan)
     )
     known = table.assign(y=y)[y.notna()]
-    chosen = known["q"] < alpha if has_q else pd.Series(data=False, index=known.index)
+    chosen = known["q"] < ALPHA if has_q else pd.Series(data=False, index=known.index)
     figure = go.Figure()
     series = (
         (known[~chosen], "other pairs", NEUTRAL, 5, 0.35),
@@ -84,7 +84,7 @@ def top_pairs(table: pd.DataFrame, per_group: int) -> list[str]:
         table = pd.concat([table, turned], ignore_index=True)
     found: dict[str, None] = {}
     for _, rows in table[table["effect"] > 0].groupby("group", sort=False):
-        tested = rows[rows["q"] < 0.05] if rows["q"].notna().any() else rows
+        tested = rows[rows["q"] < ALPHA] if rows["q"].notna().any() else rows
         found |= dict.fromkeys(tested.nlargest(per_group, "effect")["pair"])
     return list(found)
 

@@ -10,13 +10,13 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui import cards, charts, downloads, pair_charts, pair_detail
+from pages.ui.pair_charts import ALPHA
 from pages.ui.session import errors_shown, owner, services
 from pages.ui.text import count, in_um
 
 if TYPE_CHECKING:
     from spatialformer_core.service import GenePairView
 
-ALPHA = 0.05
 _CHANCE_Z = 2.0
 _PICTURES = ("Volcano", "Heat map", "Dot plot", "Network")
 _PERCENT = {
@@ -87,12 +87,15 @@ def _filtered(frame: pd.DataFrame, key: str) -> pd.DataFrame:
         closer = st.checkbox(
             "Closeness adds",
             key=f"pairs-closer-{key}",
+            disabled=not frame["closeness_q"].notna().any(),
             help="Among cells with enough copies of both genes the pair differs too, adjusted for "
             f"the numbers of copies (q < {ALPHA}): a difference of place, not of expression.",
         )
         beyond = st.checkbox(
             "Beyond chance",
             key=f"pairs-chance-{key}",
+            # Without permutations of the labels nobody knows what chance gives.
+            disabled="null_z" not in frame or not frame["null_z"].notna().any(),
             help="Over all cells the pair co-occurs more often than with gene labels permuted over "
             f"the same positions (z > {_CHANCE_Z:g}).",
         )
@@ -105,7 +108,7 @@ def _filtered(frame: pd.DataFrame, key: str) -> pd.DataFrame:
     kept &= ~only_q | (frame["q"] < ALPHA)
     kept &= ~more | (frame["effect"] > 0)
     kept &= ~closer | (frame["closeness_q"] < ALPHA)
-    if beyond and "null_z" in frame:
+    if beyond:
         kept &= frame["null_z"] > _CHANCE_Z
     return frame[kept]
 
@@ -211,7 +214,7 @@ def _picture(
         if not len(rows):
             st.caption("Nothing to draw with these filters.")
             return
-        figure = pair_charts.volcano(rows, ALPHA)
+        figure = pair_charts.volcano(rows)
         alt = f"Difference of each pair between {comparison[0]} and {comparison[1]}"
         charts.draw(figure, f"gene-pairs-volcano-{key}", f"volcano-{key}", alt)
         return

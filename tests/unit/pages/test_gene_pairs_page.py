@@ -148,9 +148,9 @@ def test_one_comparison_shows_both_sides():
 
 
 def test_volcano_colours_what_is_significant():
-    drawn = {t.name: list(t.x) for t in pair_charts.volcano(many()[:3], 0.05).data}
+    drawn = {t.name: list(t.x) for t in pair_charts.volcano(many()[:3]).data}
     assert drawn == {"fewer cells of the group": [-20], "more cells of the group": [50, 10]}
-    without = pair_charts.volcano(many(q=np.nan)[:3], 0.05)
+    without = pair_charts.volcano(many(q=np.nan)[:3])
     assert [t.name for t in without.data] == ["other pairs"]
     np.testing.assert_allclose(without.data[0].y, 0.2)
 
