@@ -58,7 +58,10 @@ def _region(meta: SlideMeta, chosen: str) -> composition.Region:
 
 def _composition(meta: SlideMeta, chosen: str) -> None:
     if not meta.group_keys:
-        st.info("This slide has no cell types; register it again with labels to see composition.")
+        st.info(
+            "This slide has no cell types. Cluster its cells, or attach a table of labels, on the "
+            "page Slides; the composition of regions is shown here then."
+        )
         return
     region = _region(meta, chosen)
     keys = list(meta.group_keys)

@@ -28,12 +28,14 @@ def _groupby(meta: SlideMeta) -> str | None:
     keys = list(meta.group_keys)
     if not keys:
         return None
-    first = keys.index(meta.default_group) if meta.default_group in keys else 0
+    # In the key: clusters that were made meanwhile are shown at once.
+    newest = cell_types.newest_groupby(services(), meta.slide_id, owner())
+    first = next((k for k in (newest, meta.default_group) if k in keys), keys[0])
     return st.selectbox(
         "Name the groups of",
         keys,
-        index=first,
-        key=f"types-of-{meta.slide_id}",
+        index=keys.index(first),
+        key=f"types-of-{meta.slide_id}-{newest}",
         help="Clusters, or cell types that shall be merged or called otherwise.",
     )
 
@@ -130,7 +132,7 @@ def _editor(table: pd.DataFrame, key: str) -> pd.DataFrame:
     edited: pd.DataFrame = st.data_editor(
         table,
         hide_index=True,
-        height=min(38 * (len(table) + 1), 460),
+        height=min(38 * (len(table) + 1), 540),
         disabled=[name for name in table if name != "name"],
         key=key,
         column_config={

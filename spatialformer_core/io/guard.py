@@ -260,7 +260,8 @@ def open_tiff(path: Path, folder: Path) -> tifffile.TiffFile:
     try:
         tif = tifffile.TiffFile(path, is_ome=False, _multifile=False)
     except TIFF_FAULTS as error:
-        raise _refuse(f"The file is no TIFF image: {str(error)[:160]}.", path) from error
+        said = f"The file is no TIFF image: {str(error)[:160]}."
+        raise _refuse(said, path, "Save the image as a TIFF, or copy it again.") from error
     try:
         _check_tiff(tif, path)
     except BaseException:

@@ -31,6 +31,7 @@ __all__ = [
     "NO_GROUP",
     "TypesRequest",
     "TypesView",
+    "newest_groupby",
     "newest_types",
     "run_types_job",
     "start_types",
@@ -122,6 +123,15 @@ def newest_types(
         # A grouping of the same name may be another one by now.
         if (found.facts["groupby"], found.facts.get("digest")) == (groupby, digest):
             return found
+    return None
+
+
+def newest_groupby(services: Services, slide_id: str, owner: str | None = None) -> str | None:
+    """Return the grouping that the newest job on a slide made or ranked the markers of."""
+    for job in services.jobs(owner):
+        if job.kind == KIND and job.status == "done" and job.params.get("slide_id") == slide_id:
+            facts = files.read_json(services.queue.result(job.id, owner) / FACTS)
+            return str(facts["groupby"])
     return None
 
 

@@ -28,7 +28,6 @@ _CHUNK = 1 << 20
 _MB = 1_000_000
 _MAX_STEM = 48
 _MAX_MEMBERS = 20_000
-_ARCHIVE = "upload.zip"
 _LEFT_OUT = ("__MACOSX/", ".DS_Store", files.MANIFEST)
 
 
@@ -77,7 +76,7 @@ def save_upload(services: Services, name: str, content: Readable) -> Upload:
     with files.atomic_directory(root / stem) as folder:
         # A folder with cells.h5ad would be taken for a table folder, which holds more than that.
         own = f"{stem if stem.lower() != 'cells' else 'uploaded-cells'}{suffix}"
-        path = folder / (_ARCHIVE if suffix == ".zip" else own)
+        path = folder / own
         if not _copy(content, path, limit, "The file"):
             raise SpatialFormerError("The file is empty.", where=name[-80:], fix="Choose it again.")
         if suffix == ".zip":
@@ -159,7 +158,8 @@ def _unpack(path: Path, folder: Path, limit: int) -> None:
     from spatialformer_core.io.archive import open_archive
 
     with open_archive(path, folder) as archive:
-        names = [name for name in archive.sizes if not _is_left_out(name)]
+        # A member of the archive's own name would be written over what is read.
+        names = [n for n in archive.sizes if not _is_left_out(n) and n != path.name]
         if len(names) > _MAX_MEMBERS:
             raise SpatialFormerError(
                 f"The archive holds {len(names):,} files; {_MAX_MEMBERS:,} are allowed.",

@@ -150,9 +150,8 @@ def _features(text: str | dict[str, Any], slide_id: str) -> list[Any]:
         return [text]
     elif kind in ("Polygon", "MultiPolygon"):
         return [{"type": "Feature", "properties": {}, "geometry": text}]
-    raise SpatialFormerError(
-        f"A GeoJSON FeatureCollection of polygons is expected; found {str(kind)[:40]!r}."
-    )
+    found = "no type" if kind is None else repr(str(kind)[:40])
+    raise SpatialFormerError(f"A GeoJSON FeatureCollection of polygons is expected; found {found}.")
 
 
 def _explorer_features(text: str, slide_id: str) -> list[Any]:

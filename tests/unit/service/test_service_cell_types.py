@@ -29,6 +29,7 @@ def carried_out(services, **request):
 @pytest.mark.filterwarnings("ignore")
 def test_markers_of_a_grouping(services):
     assert cell_types.newest_types(services, "tiny", "cell_type") is None
+    assert cell_types.newest_groupby(services, "tiny") is None
     carried_out(services, groupby="cell_type")
     found = cell_types.newest_types(services, "tiny", "cell_type", "local")
     # MARK has three copies in every cell of type A and none elsewhere.
@@ -40,6 +41,7 @@ def test_markers_of_a_grouping(services):
     assert found.profile.loc["B", "MARK"] == 0
     assert best.loc["A", "mean"] == pytest.approx(np.log1p(300 / 23), rel=1e-5)
     assert services.slide("tiny").group_keys == ("cell_type",)
+    assert cell_types.newest_groupby(services, "tiny") == "cell_type"
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -56,6 +58,7 @@ def test_clusters_become_a_grouping_and_find_the_type(services):
     assert not of_a & set(codes[passes & (truth > 0)])
     found = cell_types.newest_types(services, "tiny", key)
     assert found.facts["is_new"]
+    assert cell_types.newest_groupby(services, "tiny") == key
     assert found.facts["groups"] == len(slide.group(key).categories)
 
 

@@ -51,6 +51,17 @@ def test_a_zip_of_a_slide_folder_becomes_a_source(empty, table_folder):
     assert left(empty) == ["My-slide-1"]
 
 
+def test_an_archive_that_holds_its_own_name_is_read_to_its_end(empty, table_folder):
+    members = {"tiny.zip": b"another archive", **folder_of(table_folder)}
+    kept = uploads.save_upload(empty, "tiny.zip", zipped(members))
+    assert not list((empty.home / "uploads" / kept.name).glob("*.zip"))
+
+
+def test_a_cut_archive_is_called_by_its_name(empty):
+    with pytest.raises(SpatialFormerError, match=r"no zip archive.*\(cut\.zip\)"):
+        uploads.save_upload(empty, "cut.zip", io.BytesIO(zipped({"a": b"1" * 99}).getvalue()[:60]))
+
+
 def test_single_files_are_offered_where_they_belong(empty, table_folder):
     h5ad = (table_folder / "cells.h5ad").read_bytes()
     uploads.save_upload(empty, "cells.h5ad", io.BytesIO(h5ad))
