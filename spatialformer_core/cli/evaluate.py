@@ -14,6 +14,10 @@ from spatialformer_core.cli.screen_suite import evaluate_screen
 from spatialformer_core.errors import SpatialFormerError
 
 _SEEDS = 3
+_NOT_READ = {
+    "screen": ("slide", "also", "groupby", "radius-um", "negatives"),
+    "genepairs": ("checkpoint", "also", "radius-um", "negatives"),
+}
 
 Also = Annotated[
     list[str] | None, typer.Option(help="A further checkpoint on the same pairs; may be repeated.")
@@ -76,6 +80,8 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     as_json: AsJson = False,
 ) -> None:
     """Run a benchmark suite: the checkpoint beside baselines fitted in the same run."""
+    asked = {"slide": slide, "checkpoint": checkpoint, "also": also, "groupby": groupby}
+    _refuse_what_is_not_read(suite, {**asked, "radius-um": radius_um, "negatives": negatives})
     if suite == "screen":
         evaluate_screen(checkpoint, seeds, nulls, out, as_json=as_json)
         return
@@ -99,6 +105,14 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         emit_json({"out": str(out), **report})
     else:
         say((out / "report.md").read_text("utf-8"))
+
+
+def _refuse_what_is_not_read(suite: str, asked: dict[str, Any]) -> None:
+    unread = [f"--{name}" for name in _NOT_READ.get(suite, ()) if asked[name]]
+    if unread:
+        raise SpatialFormerError(
+            f"The suite {suite!r} does not read {', '.join(unread)}.", fix="Leave it out."
+        )
 
 
 def _run(

@@ -203,3 +203,16 @@ def test_a_region_file_that_cannot_be_read(run, source, tmp_path):
         code, _, err = run(*verb, "--out", tmp_path / "out")
         assert code == 2
         assert said in err
+
+
+@pytest.mark.parametrize(
+    ("suite", "given", "unread"),
+    [
+        ("screen", ("--slide", "demo"), "--slide"),
+        ("screen", ("--groupby", "x", "--negatives", "hard"), "--groupby, --negatives"),
+        ("genepairs", ("--slide", "demo", "--checkpoint", "x"), "--checkpoint"),
+    ],
+)
+def test_a_suite_refuses_options_that_it_does_not_read(run, tmp_path, suite, given, unread):
+    code, _, err = run("evaluate", suite, *given, "--out", tmp_path / "out")
+    assert (code, f"The suite '{suite}' does not read {unread}." in err) == (2, True)
