@@ -136,18 +136,19 @@ def _editor(table: pd.DataFrame, key: str) -> pd.DataFrame:
         disabled=[name for name in table if name != "name"],
         key=key,
         column_config={
-            "group": text("group", pinned=True, width="medium"),
+            "group": text("group", pinned=True, width=150),
             "cells": small(
-                format="localized", pinned=True, width="small", help="All cells of the group."
+                format="localized", pinned=True, width=70, help="All cells of the group."
             ),
-            "markers": text("marker genes", width="large", help="Best first."),
-            "suggestion": text(help=_SCORE_HELP),
-            "score": small(format="%.2f", help=_SCORE_HELP),
-            "second": text("second best"),
-            "score_second": small("its score", format="%.2f"),
-            "genes": text("markers of the suggestion"),
+            "markers": text("marker genes", width=280, help="Best first."),
+            "suggestion": text(width=110, help=_SCORE_HELP),
+            "score": small(format="%.2f", width=55, help=_SCORE_HELP),
+            "second": text("second best", width=110),
+            "score_second": small("its score", format="%.2f", width=70),
+            "genes": text("suggested by", width=140, help="Markers of the suggestion."),
             "name": text(
                 "name (type here)",
+                width=160,
                 max_chars=64,
                 help="Groups of one name become one type; an empty name: cells without a type.",
             ),
