@@ -56,7 +56,8 @@ def main() -> None:
             link(EMBEDDINGS.name, None)
         jobs, new = _of_slide(meta), ":material/add:"
         with st.expander("New embedding", icon=new, expanded=EMBEDDINGS.shown(jobs) is None):
-            ask(partial(embedding_form.form, meta), embedding_form.panel, border=False)
+            needed = "Choose a model; numbers and time appear here."
+            ask(partial(embedding_form.form, meta), embedding_form.panel, needed, border=False)
         EMBEDDINGS.results(jobs, partial(_result, meta))
 
 

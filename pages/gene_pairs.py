@@ -32,7 +32,8 @@ def main() -> None:
                 "join_inner",
             )
             return
-        ask(partial(pair_form.form, slides), pair_estimate.panel)
+        needed = "Choose what to compare; size, replicates and time appear here."
+        ask(partial(pair_form.form, slides), pair_estimate.panel, needed)
         GENE_PAIRS.results(GENE_PAIRS.jobs(), _result)
 
 

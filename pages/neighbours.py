@@ -34,7 +34,8 @@ def main() -> None:
                 "hub",
             )
             return
-        ask(partial(neighbour_form.form, slides), neighbour_estimate.panel)
+        needed = "Choose cells and a model; numbers and time appear here."
+        ask(partial(neighbour_form.form, slides), neighbour_estimate.panel, needed)
         NEIGHBOURS.results(NEIGHBOURS.jobs(), _result)
 
 

@@ -32,7 +32,8 @@ def main() -> None:
                 "science",
             )
             return
-        ask(partial(screen_form.form, slides), screen_estimate.panel)
+        needed = "Choose two cell types and a model; size and time of the screen appear here."
+        ask(partial(screen_form.form, slides), screen_estimate.panel, needed)
         SCREENS.results(SCREENS.jobs(), _result)
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.ui import cards, model_choice
 from pages.ui.result_page import EMBEDDINGS
-from pages.ui.session import errors_shown, owner, services
+from pages.ui.session import owner, services
 from pages.ui.text import compact, count, duration
 from spatialformer_core.service import model_jobs
 from spatialformer_core.service.embed import EmbedRequest
@@ -82,27 +82,23 @@ def form(meta: SlideMeta) -> EmbedRequest | None:
     )
 
 
-def panel(request: EmbedRequest | None) -> None:
+def panel(request: EmbedRequest) -> None:
     """Draw the estimate and the start button."""
-    if request is None:
-        st.caption("Choose a model; numbers and time appear here.")
-        return
-    with errors_shown():
-        estimate = estimate_embedding(services(), request)
-        cards.figures(
-            [
-                ("cells", compact(estimate.n_cells), f"{count(estimate.n_cells)} are embedded."),
-                ("on the map", compact(estimate.n_map), "Cells that pass QC, or some of them."),
-                (
-                    "genes known",
-                    f"{100 * estimate.coverage:.0f} %",
-                    "Share of the slide's genes that the model knows; others are not read.",
-                ),
-                (
-                    "time",
-                    duration(estimate.seconds),
-                    "Rough, on one idle core; a busy machine takes longer.",
-                ),
-            ]
-        )
-        EMBEDDINGS.start_button("Embed", lambda: model_jobs.submit(services(), request, owner()))
+    estimate = estimate_embedding(services(), request)
+    cards.figures(
+        [
+            ("cells", compact(estimate.n_cells), f"{count(estimate.n_cells)} are embedded."),
+            ("on the map", compact(estimate.n_map), "Cells that pass QC, or some of them."),
+            (
+                "genes known",
+                f"{100 * estimate.coverage:.0f} %",
+                "Share of the slide's genes that the model knows; others are not read.",
+            ),
+            (
+                "time",
+                duration(estimate.seconds),
+                "Rough, on one idle core; a busy machine takes longer.",
+            ),
+        ]
+    )
+    EMBEDDINGS.start_button("Embed", lambda: model_jobs.submit(services(), request, owner()))

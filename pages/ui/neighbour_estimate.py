@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.ui import cards
 from pages.ui.result_page import NEIGHBOURS
-from pages.ui.session import errors_shown, owner, services
+from pages.ui.session import owner, services
 from pages.ui.text import compact, count, duration
 from spatialformer_core.service import model_jobs
 from spatialformer_core.service.colocalise_estimate import estimate_colocalisation
@@ -66,27 +66,23 @@ def _panel_known(estimate: ColocaliseEstimate) -> None:
         )
 
 
-def panel(request: ColocaliseRequest | None) -> None:
+def panel(request: ColocaliseRequest) -> None:
     """Draw the estimate and the start button."""
-    if request is None:
-        st.caption("Choose cells and a model; numbers and time appear here.")
-        return
-    with errors_shown():
-        estimate = _estimate(request)
-        _numbers(estimate)
-        _panel_known(estimate)
-        st.info(estimate.exposure, icon=":material/visibility:")
-        if not estimate.has_truth:
-            st.info(
-                "Without coordinates nobody knows the true neighbours: the result is a table of "
-                "predicted types only, with no recall, no JSD and no map.",
-                icon=":material/location_off:",
-            )
-        elif not estimate.has_prior:
-            st.caption(
-                "The baseline of type pairs is left out: it is learnt on cells elsewhere on the "
-                "slide, which the model was trained on and which are not asked about."
-            )
-        NEIGHBOURS.start_button(
-            "Predict neighbours", lambda: model_jobs.submit(services(), request, owner())
+    estimate = _estimate(request)
+    _numbers(estimate)
+    _panel_known(estimate)
+    st.info(estimate.exposure, icon=":material/visibility:")
+    if not estimate.has_truth:
+        st.info(
+            "Without coordinates nobody knows the true neighbours: the result is a table of "
+            "predicted types only, with no recall, no JSD and no map.",
+            icon=":material/location_off:",
         )
+    elif not estimate.has_prior:
+        st.caption(
+            "The baseline of type pairs is left out: it is learnt on cells elsewhere on the "
+            "slide, which the model was trained on and which are not asked about."
+        )
+    NEIGHBOURS.start_button(
+        "Predict neighbours", lambda: model_jobs.submit(services(), request, owner())
+    )

@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.ui import cards
 from pages.ui.result_page import GENE_PAIRS
-from pages.ui.session import errors_shown, owner, services
+from pages.ui.session import owner, services
 from pages.ui.text import compact, count, duration, in_um, plural
 
 if TYPE_CHECKING:
@@ -61,26 +61,22 @@ def _reach(estimate: GenePairEstimate) -> None:
     st.info(f"**{how_many}** {in_um(reason)}", icon=":material/info:")
 
 
-def panel(request: GenePairRequest | None) -> None:
+def panel(request: GenePairRequest) -> None:
     """Draw the estimate and the start button."""
-    if request is None:
-        st.caption("Choose what to compare; size, replicates and time appear here.")
-        return
-    with errors_shown():
-        estimate = _estimate(request)
-        new = estimate.slides_to_measure
-        first = f"Co-occurrence of {plural(new, 'slide')} is measured first, once; " if new else ""
-        cards.figures(
-            [
-                ("cells", compact(estimate.cells), "Cells that pass QC and are compared."),
-                ("comparisons", count(len(estimate.comparisons)), "A group and its reference."),
-                (
-                    "time",
-                    duration(estimate.seconds),
-                    f"{first}rough, on one idle core; a busy machine takes longer.",
-                ),
-            ]
-        )
-        _reach(estimate)
-        GENE_PAIRS.start_button("Compare", lambda: services().gene_pairs.start(request, owner()))
-        _units(estimate)
+    estimate = _estimate(request)
+    new = estimate.slides_to_measure
+    first = f"Co-occurrence of {plural(new, 'slide')} is measured first, once; " if new else ""
+    cards.figures(
+        [
+            ("cells", compact(estimate.cells), "Cells that pass QC and are compared."),
+            ("comparisons", count(len(estimate.comparisons)), "A group and its reference."),
+            (
+                "time",
+                duration(estimate.seconds),
+                f"{first}rough, on one idle core; a busy machine takes longer.",
+            ),
+        ]
+    )
+    _reach(estimate)
+    GENE_PAIRS.start_button("Compare", lambda: services().gene_pairs.start(request, owner()))
+    _units(estimate)

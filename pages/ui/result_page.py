@@ -102,15 +102,30 @@ EMBEDDINGS = ResultPage("embed", "embedding", "embedding")
 
 def ask(
     form: Callable[[], Request | None],
-    panel: Callable[[Request | None], None],
+    panel: Callable[[Request], None],
+    needed: str,
     *,
     border: bool = True,
 ) -> None:
-    """Draw a form, and beside it what its request will do and cost."""
+    """Draw a form, and beside it what its request will do and cost.
+
+    Parameters
+    ----------
+    form
+        Draws the form; returns the request once all that it needs is chosen.
+    panel
+        Draws the estimate and the start button.
+    needed
+        What is said beside a form that is not complete.
+    """
     left, right = st.columns([1.7, 1], gap="large")
     request = None
     with left, st.container(border=border), errors_shown():
         request = form()
     with right, st.container(border=border):
         st.markdown("##### Before you start")
-        panel(request)
+        if request is None:
+            st.caption(needed)
+            return
+        with errors_shown():
+            panel(request)

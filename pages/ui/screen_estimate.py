@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.ui import cards
 from pages.ui.result_page import SCREENS
-from pages.ui.session import errors_shown, owner, services
+from pages.ui.session import owner, services
 from pages.ui.text import compact, count, duration, in_um, number, plural
 from spatialformer_core.service import screen_desk
 
@@ -127,14 +127,10 @@ def _submit(request: ScreenRequest) -> str:
     return services().submit_screen(request, owner())
 
 
-def panel(request: ScreenRequest | None) -> None:
+def panel(request: ScreenRequest) -> None:
     """Draw the estimate and the start button."""
-    if request is None:
-        st.caption("Choose two cell types and a model; size and time of the screen appear here.")
-        return
-    with errors_shown():
-        estimate = _estimate(request)
-        _numbers(estimate, request)
-        _reach(estimate)
-        SCREENS.start_button("Start screen", lambda: _submit(request))
-        _units(estimate)
+    estimate = _estimate(request)
+    _numbers(estimate, request)
+    _reach(estimate)
+    SCREENS.start_button("Start screen", lambda: _submit(request))
+    _units(estimate)
