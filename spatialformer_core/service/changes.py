@@ -146,14 +146,10 @@ def start_change(services: Services, change: Any, owner: str) -> str:
     Raises
     ------
     SpatialFormerError
-        If the slide or a file is gone, or what shall be changed, or a region that the owner sees,
-        is not there.
+        If the slide, a file, a region that the owner sees, or what shall be changed is not there.
     """
     slide = services.slide(change.slide_id)
-    if isinstance(change, RegionsChange):
-        named = [roi_id for roi_ids in change.sides.values() for roi_id in roi_ids]
-        check_regions(services, [change.slide_id], named, owner)
-    _check(services, slide, change)
+    _check(services, slide, change, owner)
     job_id = services.queue.submit(KIND, change.model_dump(mode="json"), owner)
     ensure_worker(services.home)
     return job_id
@@ -274,7 +270,7 @@ def renamed(groups: Groups, names: Mapping[str, str]) -> Groups:
     return Made(tuple(categories), table[np.asarray(groups.codes)])
 
 
-def _check(services: Services, slide: Slide, change: Any) -> None:
+def _check(services: Services, slide: Slide, change: Any, owner: str) -> None:
     """Refuse before it is queued what the job would refuse; it checks again."""
     roots = source_roots(services.home, services.config)
     if isinstance(change, LabelsChange):
@@ -288,6 +284,8 @@ def _check(services: Services, slide: Slide, change: Any) -> None:
     elif isinstance(change, DefaultChange):
         slide.group(change.key)
     elif isinstance(change, RegionsChange):
+        named = [roi_id for roi_ids in change.sides.values() for roi_id in roi_ids]
+        check_regions(services, [change.slide_id], named, owner)
         region_groups(slide, change.sides)
 
 
