@@ -16,6 +16,7 @@ from spatialformer_core.config import QcThresholds, SampleMetadata
 from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.evaluation.splits import TEST, TRAIN, VALIDATION, split_by_recipe
 from spatialformer_core.inference import cls_states, make_scorer
+from spatialformer_core.jobs import run_job
 from spatialformer_core.model import build, load_checkpoint, preset_config, save_checkpoint
 from spatialformer_core.progress import never, silent
 from spatialformer_core.service import model_jobs, open_services
@@ -241,7 +242,7 @@ def test_a_slide_from_the_command_line(home, tmp_path):
     assert "600 cells in 16 dimensions" in done.stdout
 
 
-def test_pages_get_results_by_job(home, tmp_path, monkeypatch):
+def test_pages_get_results_by_job(home, monkeypatch):
     monkeypatch.setattr("spatialformer_core.service.model_jobs.ensure_worker", lambda home: None)
     services = open_services()
     asked = {"slide_id": "slide", "checkpoint_id": "foreign"}
@@ -256,9 +257,7 @@ def test_pages_get_results_by_job(home, tmp_path, monkeypatch):
             model_jobs.embedding(services, job_id, "me") if kind == "embed" else (
                 model_jobs.colocalisation(services, job_id, "me")
             )
-        with files.atomic_directory(tmp_path / job_id) as partial:
-            resolve(kind)(queued.params, partial, silent, never)
-    monkeypatch.setattr(services.queue, "result", lambda job_id: tmp_path / job_id)
+        run_job(services.queue, job_id, resolve, silent)
     assert len(model_jobs.embedding(services, jobs[0], "me").table) == 600
     assert model_jobs.colocalisation(services, jobs[1], "me").info["n_queries"] == 30
     with pytest.raises(SpatialFormerError, match="not 'embed'"):
