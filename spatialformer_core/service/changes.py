@@ -186,8 +186,9 @@ def remove_slide(services: Services, slide_id: str, typed: str) -> None:
             f"{typed.strip()[:60]!r} is not the name of the slide.",
             fix=f"Type {meta.name!r} to remove it.",
         )
-    needing = [job for job in services.jobs() if not job.is_ended and slide_id in str(job.params)]
-    if needing:
+    # In quotes: a job on another slide whose id begins alike does not need this one.
+    waiting = [str(job.params) for job in services.jobs() if not job.is_ended]
+    if any(repr(slide_id) in params for params in waiting):
         raise SpatialFormerError(
             "A job that waits or runs needs this slide.",
             where=meta.name,
@@ -393,8 +394,7 @@ def _morphology(meta: SlideMeta, pixel_um: float | None) -> DoubleArray:
     if found is not None:
         return found
     raise SpatialFormerError(
-        "The alignment leads to pixels of a morphology image, and the slide has none that lies "
-        "as it was taken.",
+        "The alignment leads to a morphology image; the slide has none that lies as it was taken.",
         where=meta.name,
         fix="Say how many micrometres one of its pixels is; Xenium: 0.2125.",
     )

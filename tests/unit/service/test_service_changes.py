@@ -136,6 +136,7 @@ def test_removal_asks_for_the_name_and_waits_for_jobs(services):
     with pytest.raises(SpatialFormerError, match="needs this slide"):
         changes.remove_slide(services, "tiny", "Tiny")
     services.cancel(job_id)
+    services.queue.submit("spillover", {"slide_id": "tiny-2", "groupby": "x"}, "local")
     changes.remove_slide(services, "tiny", "Tiny ")
     assert services.slides() == []
 
