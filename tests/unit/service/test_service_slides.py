@@ -254,7 +254,7 @@ def test_a_page_that_shows_a_waiting_job_keeps_a_worker_alive(services, started)
 def test_a_screens_result_is_asked_of_a_finished_screen_only(services):
     ingest = services.queue.submit("ingest", {}, "ann")
     screen = services.queue.submit("screen", {}, "ann")
-    with pytest.raises(SpatialFormerError, match="no screen"):
+    with pytest.raises(SpatialFormerError, match="not 'screen'"):
         services.screen_result(ingest)
     with pytest.raises(SpatialFormerError, match="it is queued"):
         services.screen_result(screen)
