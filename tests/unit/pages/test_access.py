@@ -194,6 +194,8 @@ def test_no_line_is_written_for_each_request(monkeypatch):
     log = logging.getLogger("uvicorn.access")
     monkeypatch.setattr(log, "handlers", [logging.StreamHandler()])
     monkeypatch.setattr(log, "propagate", True)
+    # It would go on importing in the tests that follow.
+    monkeypatch.setattr("pages.ui.server._warm_up", lambda: None)
     with TestClient(Starlette(lifespan=lifespan)):
         assert not log.hasHandlers()
 
