@@ -18,13 +18,7 @@ from pages.ui import (
     tissue_view,
     view_link,
 )
-from pages.ui.session import (
-    errors_shown,
-    look_at,
-    owner,
-    services,
-    show_remembered,
-)
+from pages.ui.session import errors_shown, look_at, owner, services, show_remembered
 from pages.ui.viewer.component import HEIGHT_PX
 from spatialformer_core.service.roi_tools import outline_of, sets_of
 
@@ -78,20 +72,23 @@ def _workspace(meta: SlideMeta, colour: str, genes: list[str]) -> None:
     """Draw viewer, regions and composition; a lasso reruns only this part of the page."""
     show_remembered()
     picture, side = st.columns([3.2, 1], gap="medium")
+    below = st.container()
     with picture, errors_shown():
         # Before anything is drawn: what was drawn or clicked decides what all of it shows.
         chosen = rois.chosen_by(tissue_view.event(meta), meta.slide_id)
         if tissue_view.show(meta, colour, genes, chosen) is not None:
             # Plotly tells only once it is drawn.
             rois.show_drawn(meta.slide_id)
+    waited_for = tissue_view.is_waited_for(meta)
+    with below, errors_shown():
+        # Before the tools beside the picture: its numbers are what a lasso asks for.
+        if not waited_for:
+            _composition(meta, chosen)
     with side, st.container(height=HEIGHT_PX, border=False), errors_shown():
-        chosen = rois.panel(meta)
-    if tissue_view.is_waited_for(meta):
-        return
-    with errors_shown():
-        _composition(meta, chosen)
-    with errors_shown():
-        region_compare.panel(meta, services().rois(meta.slide_id, owner()))
+        rois.panel(meta)
+    with below, errors_shown():
+        if not waited_for:
+            region_compare.panel(meta, services().rois(meta.slide_id, owner()))
 
 
 def main() -> None:

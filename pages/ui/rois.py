@@ -55,7 +55,13 @@ def _choose(slide_id: str, roi_id: str) -> None:
 
 
 def chosen_by(event: ViewerEvent | None, slide_id: str) -> str:
-    """Carry over a choice made in the viewer, or beside it in the last run; return it."""
+    """Carry over a choice made in the viewer, or beside it in the last run.
+
+    Returns
+    -------
+    str
+        The chosen region's id, a set's name behind `SET`, `WHOLE` or `DRAWN`.
+    """
     key = choice_key(slide_id)
     waiting = st.session_state.pop(f"next-{key}", None)
     if event is not None and event.kind in ("roi", "select"):
@@ -229,8 +235,8 @@ def _by_numbers(meta: SlideMeta) -> None:
             _save(meta.slide_id, ring, name)
 
 
-def panel(meta: SlideMeta) -> str:
-    """Draw the region panel; return the chosen region's id, `WHOLE` or `DRAWN`."""
+def panel(meta: SlideMeta) -> None:
+    """Draw the region panel."""
     rois = services().rois(meta.slide_id, owner())
     _save_drawn(meta, rois)
     chosen = _list(meta, rois)
@@ -239,9 +245,8 @@ def panel(meta: SlideMeta) -> str:
         with st.popover("Name, colour, delete", icon=":material/more_horiz:", width="stretch"):
             _rename(meta, found[0], colour_of(rois, found[0]))
     if is_waited_for(meta):
-        return chosen
+        return
     roi_tools.panel(meta, rois)
     _exchange(meta, rois)
     _by_numbers(meta)
     place_image.panel(meta)
-    return chosen
