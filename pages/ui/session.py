@@ -47,9 +47,16 @@ def region_owner() -> str | None:
     return services().region_owner(owner())
 
 
+def _seen_from_outside(where: str) -> str:
+    """Return a place without the folders of the server around the home folder."""
+    with contextlib.suppress(SpatialFormerError):
+        return where.replace(f"{services().home}{os.sep}", "")
+    return where
+
+
 def show_error(error: SpatialFormerError) -> None:
     """Show what was found, where, and what to do about it."""
-    where = f" `{error.where}`" if error.where else ""
+    where = f" `{_seen_from_outside(str(error.where))}`" if error.where else ""
     fix = f"\n\n**What to do:** {in_um(error.fix)}" if error.fix else ""
     st.error(f"{in_um(error.message)}{where}{fix}", icon=":material/error:")
 

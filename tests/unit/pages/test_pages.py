@@ -7,8 +7,9 @@ import json
 import pandas as pd
 import pytest
 
-from pages.ui import charts, composition, downloads, text
+from pages.ui import charts, composition, downloads, session, text
 from spatialformer_core.config import QcThresholds, SampleMetadata
+from spatialformer_core.errors import SpatialFormerError
 from spatialformer_core.jobs import run_job
 from spatialformer_core.progress import silent
 from spatialformer_core.service import open_services
@@ -329,3 +330,11 @@ def test_a_lasso_on_the_plain_picture_selects_the_cells_inside(
     at.run()
     assert not at.exception
     assert any("crosses itself" in warning.value for warning in at.warning)
+
+
+def test_an_error_names_no_folder_of_the_server(loaded, monkeypatch):
+    shown = []
+    monkeypatch.setattr(session.st, "error", lambda text, **_: shown.append(text))
+    place = loaded.home / "slides" / "small" / "meta.json"
+    session.show_error(SpatialFormerError("It is damaged.", where=str(place)))
+    assert shown == ["It is damaged. `slides/small/meta.json`"]
