@@ -58,11 +58,9 @@ def _composition(meta: SlideMeta, chosen: str) -> None:
         )
         return
     region = _region(meta, chosen)
-    keys = list(meta.group_keys)
-    first = keys.index(meta.default_group) if meta.default_group in keys else 0
-    groupby = keys[first]
-    if len(keys) > 1:
-        groupby = st.selectbox("Composition by", keys, index=first, width=240)
+    (groupby, *others) = meta.group_keys
+    if others:
+        groupby = choices.one_grouping(st, "Composition by", meta, width=240)
     composition.view(meta, region, groupby)
     region_expression.panel(meta, region, groupby)
 

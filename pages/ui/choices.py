@@ -35,3 +35,10 @@ def one_slide(place: Any, slides: Sequence[SlideMeta], **more: Any) -> SlideMeta
     by_id = {meta.slide_id: meta for meta in slides}
     names = {slide_id: meta.name for slide_id, meta in by_id.items()}
     return by_id[one_of(place, "Slide", names, current_slide(), **more)]
+
+
+def one_grouping(place: Any, label: str, meta: SlideMeta, **more: Any) -> str:
+    """Draw the choice of one of a slide's groupings, its default one first; return it."""
+    return str(
+        one_of(place, label, {key: key for key in meta.group_keys}, meta.default_group, **more)
+    )

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 from shapely import Polygon
 
-from pages.ui import picked, picture_view, tissue_view, webgl
+from pages.ui import choices, picked, picture_view, tissue_view, webgl
 from pages.ui.routes import mint_token
 from pages.ui.session import owner, rerun, services
 from pages.ui.text import count
@@ -62,9 +62,8 @@ def choose_colour(meta: SlideMeta, found: EmbeddingMapView) -> tuple[str, str | 
     kind = left.selectbox("Colour both by", kinds, key=f"embedding-colour-{meta.slide_id}")
     with right:
         if kind == "Cell type or group":
-            keys = list(meta.group_keys)
-            first = keys.index(meta.default_group) if meta.default_group in keys else 0
-            key = st.selectbox("Grouping", keys, first, key=f"embedding-group-{meta.slide_id}")
+            box = f"embedding-group-{meta.slide_id}"
+            key = choices.one_grouping(st, "Grouping", meta, key=box)
             return f"group:{key}", f"group:{key}"
         if kind == "Gene":
             panel = services().slide(meta.slide_id).genes

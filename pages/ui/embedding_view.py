@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from pages.ui import cards, charts, composition, downloads, embedding_maps, neighbour_charts
+from pages.ui import (
+    cards,
+    charts,
+    choices,
+    composition,
+    downloads,
+    embedding_maps,
+    neighbour_charts,
+)
 from pages.ui.embedding_maps import Selection
 from pages.ui.session import errors_shown, owner, remember, services, show_remembered
 from pages.ui.text import compact, count, percent
@@ -104,9 +112,8 @@ def _composition(meta: SlideMeta, selection: Selection) -> None:
     st.markdown("**Composition**")
     slide, stem = services().slide(meta.slide_id), f"{meta.slide_id}-selection"
     if meta.group_keys:
-        keys = list(meta.group_keys)
-        first = keys.index(meta.default_group) if meta.default_group in keys else 0
-        groupby = st.selectbox("By", keys, first, key=f"embedding-composition-{meta.slide_id}")
+        box = f"embedding-composition-{meta.slide_id}"
+        groupby = choices.one_grouping(st, "By", meta, key=box)
         every = np.ones(meta.n_cells, np.bool_)
         table = composition.beside_slide(
             tissue.composition(slide, selection.cells, groupby),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from pages.ui import cards, charts, downloads
+from pages.ui import cards, charts, choices, downloads
 from pages.ui.session import services
 from pages.ui.text import compact, number, percent
 
@@ -36,12 +36,10 @@ def retention_table(meta: SlideMeta, groupby: str | None = None) -> pd.DataFrame
 
 def _grouping(meta: SlideMeta) -> str | None:
     """Return the grouping whose retention is shown; asked only where there are several."""
-    keys = list(meta.group_keys)
-    if len(keys) < 2:
+    if len(meta.group_keys) < 2:
         return None
-    first = keys.index(meta.default_group) if meta.default_group in keys else 0
-    key = f"retention-by-{meta.slide_id}"
-    return st.selectbox("Retention per group of", keys, index=first, key=key, width=320)
+    box = f"retention-by-{meta.slide_id}"
+    return choices.one_grouping(st, "Retention per group of", meta, key=box, width=320)
 
 
 def _thresholds(meta: SlideMeta) -> None:

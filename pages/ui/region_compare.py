@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.ui import charts, downloads
+from pages.ui import charts, choices, downloads
 from pages.ui.session import errors_shown, owner, services
 from pages.ui.text import count, plural
 from spatialformer_core.service import changes, region_contrast, roi_tools
@@ -60,33 +60,38 @@ def panel(meta: SlideMeta, rois: Sequence[Roi]) -> None:
     """Draw the comparison of two regions; nothing below two."""
     if len(rois) < 2 or not meta.group_keys:
         return
-    with st.expander("Compare two regions or sets", icon=":material/compare:"):
-        sides = {roi.name: [roi] for roi in rois}
-        sides |= {f"Set: {name}": found for name, found in roi_tools.sets_of(rois).items()}
-        names = list(sides)
-        left, right, by, within = st.columns(4)
-        one = left.selectbox("A", names, index=0, key=f"side-a-{meta.slide_id}")
-        other = right.selectbox("B", names, index=1, key=f"side-b-{meta.slide_id}")
-        keys = list(meta.group_keys)
-        first = keys.index(meta.default_group) if meta.default_group in keys else 0
-        groupby = by.selectbox("Composition by", keys, index=first, key=f"by-{meta.slide_id}")
-        types = services().slide(meta.slide_id).group(groupby).categories
-        only = within.selectbox(
-            "Genes of",
-            [_ALL, *types],
-            key=f"within-{meta.slide_id}",
-            help="All cells: genes differ also because the mix of types does. One type: they "
-            "differ within it.",
-        )
-        found = region_contrast.compare_regions(
-            services().slide(meta.slide_id),
-            sides[one],
-            sides[other],
-            groupby,
-            None if only == _ALL else only,
-        )
-        _show(meta, found, (one, other), only)
-        _gene_pairs(meta, {one: sides[one], other: sides[other]})
+    # Counted only while it is looked at: a lasso runs all of this anew.
+    box = st.expander(
+        "Compare two regions or sets",
+        icon=":material/compare:",
+        key=f"compare-{meta.slide_id}",
+        on_change="rerun",
+    )
+    if box.open:
+        with box, errors_shown():
+            _compare(meta, rois)
+
+
+def _compare(meta: SlideMeta, rois: Sequence[Roi]) -> None:
+    sides = {roi.name: [roi] for roi in rois}
+    sides |= {f"Set: {name}": found for name, found in roi_tools.sets_of(rois).items()}
+    names = list(sides)
+    left, right, by, within = st.columns(4)
+    one = left.selectbox("A", names, index=0, key=f"side-a-{meta.slide_id}")
+    other = right.selectbox("B", names, index=1, key=f"side-b-{meta.slide_id}")
+    groupby = choices.one_grouping(by, "Composition by", meta, key=f"by-{meta.slide_id}")
+    slide = services().slide(meta.slide_id)
+    only = within.selectbox(
+        "Genes of",
+        [_ALL, *slide.group(groupby).categories],
+        key=f"within-{meta.slide_id}",
+        help="All cells: genes differ also because the mix of types does. One type: they "
+        "differ within it.",
+    )
+    within_type = None if only == _ALL else only
+    found = region_contrast.compare_regions(slide, sides[one], sides[other], groupby, within_type)
+    _show(meta, found, (one, other), only)
+    _gene_pairs(meta, {one: sides[one], other: sides[other]})
 
 
 def _gene_pairs(meta: SlideMeta, sides: dict[str, list[Roi]]) -> None:

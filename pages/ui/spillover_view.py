@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.ui import cards, downloads, progress
+from pages.ui import cards, choices, downloads, progress
 from pages.ui.job_titles import title
 from pages.ui.session import errors_shown, owner, remember, services
 from pages.ui.text import count, percent
@@ -65,11 +65,8 @@ def view(meta: SlideMeta) -> None:
                 icon=":material/info:",
             )
             return
-        keys = list(meta.group_keys)
-        first = keys.index(meta.default_group) if meta.default_group in keys else 0
-        groupby = st.selectbox(
-            "Cell types", keys, index=first, key=f"spillover-group-{meta.slide_id}", width=320
-        )
+        box = f"spillover-group-{meta.slide_id}"
+        groupby = choices.one_grouping(st, "Cell types", meta, key=box, width=320)
         with errors_shown():
             found = services().spillover(meta.slide_id, groupby)
             if found:

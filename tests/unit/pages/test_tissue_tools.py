@@ -161,6 +161,9 @@ def test_a_new_region_changes_nobodys_colour(services, root):
 
 def test_two_regions_beside_each_other_without_a_p_value(services, root):
     at = open_tissue(root)
+    assert not [box for box in at.selectbox if box.key == "side-a-small"]
+    at.session_state["compare-small"] = True
+    run(at)
     run(at.selectbox(key="side-a-small").set_value("one"))
     said = "\n".join(str(c.value) for c in at.caption)
     assert "A 36, B 36 cells that pass QC." in said
