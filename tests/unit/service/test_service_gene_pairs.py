@@ -46,7 +46,7 @@ def test_pairs_of_the_tiny_slide(services, tmp_path):
     assert table.loc[("A", "GENE0|GENE1"), "share_group"] == 1.0
     assert result.info["cells"] == 50
     assert result.info["marks"] == ["One donor: this describes this section only."]
-    assert "cells of both groups; 6 are needed" in result.info["verdict"]
+    assert "cells of both groups: 1; 6 are needed" in result.info["verdict"]
     facts = files.read_json(tmp_path / "gene_pairs.json")
     assert facts["provenance"]["slides"][0]["cooccurrence"]["settings"]["radius_um"] == 12.0
     assert facts["provenance"]["request"]["groupby"] == "cell_type"
@@ -110,7 +110,7 @@ def test_two_donors_one_per_arm(services, table_folder, tmp_path):
     both = request(slide_ids=("tiny", "other"), groupby="condition")
     result = run_gene_pairs(services.store, both, tmp_path)
     assert result.table["p"].isna().all()
-    assert "1 and 1 donor(s)" in result.info["verdict"]
+    assert "there are 1 and 1; 3 of each are needed" in result.info["verdict"]
     assert result.table["null_cells"].max() == 100  # both slides
     np.testing.assert_allclose(result.table["effect"], 0, atol=1e-12)
 
