@@ -10,16 +10,29 @@ const MOVING = { scrollZoom: { speed: 0.01, smooth: false }, doubleClickZoom: fa
 /** Share of their opacity that cells keep below a density map: both at full strength hide each other. */
 const DIMMED = 0.22;
 
+/** What deck asks for: a canvas has one context, and deck is handed this one. */
+const CONTEXT = { preserveDrawingBuffer: true, powerPreference: 'high-performance' };
+
 let webGL = null;
+let tried = null;
 
 /** Tried once: a context waits for the frame that the graphics card is drawing, and a browser has few. */
-export function hasWebGL() {
+export function hasWebGL([width, height]) {
   if (webGL === null) {
-    const context = document.createElement('canvas').getContext('webgl2');
-    webGL = Boolean(context);
-    context?.getExtension('WEBGL_lose_context')?.loseContext();
+    tried = document.createElement('canvas');
+    // At its size from the start: another size would wait for the card once more.
+    tried.width = Math.round(width * devicePixelRatio);
+    tried.height = Math.round(height * devicePixelRatio);
+    webGL = Boolean(tried.getContext('webgl2', CONTEXT));
   }
   return webGL;
+}
+
+/** A canvas to draw on; the first is the one that WebGL was tried with. */
+export function freshCanvas() {
+  const canvas = tried ?? document.createElement('canvas');
+  tried = null;
+  return canvas;
 }
 
 /** Smallest radius of a point: few cells must be seen, many must not cover each other. */

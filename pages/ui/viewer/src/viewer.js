@@ -15,7 +15,7 @@ import { Panel } from './panel.js';
 import { firstRange } from './range.js';
 import { Regions } from './regions.js';
 import { adoptDraft, draftsOf, settingsOf } from './settings.js';
-import { Stage, hasWebGL } from './stage.js';
+import { Stage, freshCanvas, hasWebGL } from './stage.js';
 import { Status } from './status.js';
 import { STYLE } from './style.js';
 import { Toolbar } from './toolbar.js';
@@ -143,7 +143,7 @@ export class Viewer extends Inspect {
 
   /** Load what is missing for what is wanted; a failure is shown with a way to try again. */
   async refresh() {
-    if (!hasWebGL()) {
+    if (!hasWebGL(this.size)) {
       // Told once: the page answers with a picture that the server draws.
       if (this.box.dataset.state !== 'no-webgl') this.send({ kind: 'no-webgl' });
       this.box.dataset.state = 'no-webgl';
@@ -190,7 +190,7 @@ export class Viewer extends Inspect {
     this.status.scale.hidden = Boolean(info.is_map);
     this.camera.start(info.bounds_um, ...this.size, this.inset, this.data.view);
     // deck keeps a canvas to itself: each slide gets a new one.
-    const canvas = h('canvas', {});
+    const canvas = freshCanvas();
     this.canvas.replaceWith(canvas);
     this.canvas = canvas;
     this.stage = new Stage(canvas, this.camera, {
