@@ -101,6 +101,7 @@ def provider():
     started = Provider()
     yield started
     started.server.shutdown()
+    started.server.server_close()
 
 
 @pytest.fixture
@@ -156,7 +157,8 @@ def test_two_people_see_their_own(page, app_server, app_slide, address, provider
     signed_in(page, address, provider, "ann")
     anns, status = token_and_status(page, address, "small")
     assert status == 200
-    page.get_by_text("Draw by numbers", exact=False).last.click()
+    # The box itself: the sentence that names it is there before it.
+    page.locator("summary", has_text="Draw by numbers").click()
     page.get_by_label("Name", exact=True).fill("Core")
     page.get_by_role("button", name="Save rectangle").click()
     page.get_by_text("Composition · Core").wait_for()
