@@ -52,6 +52,21 @@ def selected(page):
     return int(block.get_by_test_id("stMetricValue").inner_text().replace(",", ""))
 
 
+def lasso_left_half(page, picture, from_px=4):
+    """Draw around the left half of a picture, from beside its tools, and wait."""
+    box = picture.bounding_box()
+    x0, x1 = box["x"] + from_px, box["x"] + box["width"] / 2
+    y0, y1 = box["y"] + 4, box["y"] + box["height"] - 4
+    page.mouse.move(x0, y0)
+    page.mouse.down()
+    for x, y in ((x1, y0), (x1, y1), (x0, y1), (x0, y0 + 2)):
+        page.mouse.move(x, y, steps=4)
+    page.mouse.up()
+    page.get_by_test_id("stMetric").filter(has_text="selected cells").first.wait_for(
+        timeout=READY_MS
+    )
+
+
 @pytest.fixture
 def page_without_webgl(chromium):
     from playwright.sync_api import sync_playwright
@@ -75,17 +90,7 @@ def test_without_webgl_the_server_draws_and_the_lasso_selects(
     page.get_by_text("This browser offers no WebGL").wait_for(timeout=READY_MS)
     pictures = page.locator(".stPlotlyChart .nsewdrag")
     pictures.nth(1).wait_for(timeout=READY_MS)
-    box = pictures.first.bounding_box()
-    x0, x1 = box["x"] + 4, box["x"] + box["width"] / 2
-    y0, y1 = box["y"] + 4, box["y"] + box["height"] - 4
-    page.mouse.move(x0, y0)
-    page.mouse.down()
-    for x, y in ((x1, y0), (x1, y1), (x0, y1), (x0, y0 + 2)):
-        page.mouse.move(x, y, steps=4)
-    page.mouse.up()
-    page.get_by_test_id("stMetric").filter(has_text="selected cells").first.wait_for(
-        timeout=READY_MS
-    )
+    lasso_left_half(page, pictures.first)
     # The left cloud, all of it and nothing else; the legend says that the others are grey.
     assert selected(page) == 200
     page.get_by_text("not selected").first.wait_for()
@@ -98,17 +103,7 @@ def test_a_lasso_on_the_map_lights_up_the_tissue(page, served, app_slide):
     for viewer in (MAP, TISSUE):
         page.locator(f'{viewer}[data-state="ready"]').wait_for(timeout=READY_MS)
     page.locator(MAP).get_by_role("button", name="Lasso (L)").click()
-    box = page.locator(f"{MAP} canvas").first.bounding_box()
-    x0, x1 = box["x"] + 60, box["x"] + box["width"] / 2
-    y0, y1 = box["y"] + 4, box["y"] + box["height"] - 4
-    page.mouse.move(x0, y0)
-    page.mouse.down()
-    for x, y in ((x1, y0), (x1, y1), (x0, y1), (x0, y0 + 2)):
-        page.mouse.move(x, y, steps=4)
-    page.mouse.up()
-    page.get_by_test_id("stMetric").filter(has_text="selected cells").first.wait_for(
-        timeout=READY_MS
-    )
+    lasso_left_half(page, page.locator(f"{MAP} canvas").first, from_px=60)
     # The left cloud, all of it and nothing else.
     assert selected(page) == 200
     for viewer in (MAP, TISSUE):

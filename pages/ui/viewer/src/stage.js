@@ -23,7 +23,12 @@ export function hasWebGL([width, height]) {
     // At its size from the start: another size would wait for the card once more.
     tried.width = Math.round(width * devicePixelRatio);
     tried.height = Math.round(height * devicePixelRatio);
-    webGL = Boolean(tried.getContext('webgl2', CONTEXT));
+    try {
+      webGL = Boolean(tried.getContext('webgl2', CONTEXT));
+    } catch {
+      // Browsers that guard against being recognised may refuse by throwing.
+      webGL = false;
+    }
   }
   return webGL;
 }
